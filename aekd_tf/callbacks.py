@@ -1,0 +1,158 @@
+"""Keras callbacks: what the teachers agree on in TensorBoard, and a bar with the time left."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
+from tqdm import tqdm
+
+
+class DistillationTensorBoard(keras.callbacks.Callback):
+    """Writes a distillation run to TensorBoard, sorted by what is asked of it.
+
+    The sections: `teacher_weights` (each teacher's mean weight), `teachers` (effective
+    number of teachers, gradient conflict, QP gap), `loss` (total and components),
+    `accuracy` and whatever else was compiled, each for training and validation. The custom
+    scalars page shows all teacher weights in one chart.
+
+    Args:
+        log_dir: a directory of its own a run.
+        update_freq: also write the running values every so many steps; 0 for epochs only.
+    """
+
+    def __init__(self, log_dir: str, update_freq: int = 0):
+        super().__init__()
+        self.log_dir = os.fspath(log_dir)
+        self.update_freq = update_freq
+        self._writers: dict[str, Any] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._step = 0
+        charts = [
+            ("Teacher weights", "teacher_weights/.*"),
+            ("Losses", "loss/.*"),
+        ]
+        layout = layout_pb2.Layout(
+            category=[
+                layout_pb2.Category(
+                    title="Distillation",
+                    chart=[
+                        layout_pb2.Chart(
+                            title=title, multiline=layout_pb2.MultilineChartContent(tag=[tag])
+                        )
+                        for title, tag in charts
+                    ],
+                )
+            ]
+        )
+        summary = custom_scalar.pb(layout)
+        with self._writer("train").as_default(step=0):
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString())
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step += 1
+        if self.update_freq and self._step % self.update_freq == 0:
+            self._write({f"{name}_per_step": value for name, value in (logs or {}).items()})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        self._write({**(logs or {}), "learning_rate": learning_rate}, epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write(self, logs: dict[str, Any], step: int | None = None) -> None:
+        for name, value in logs.items():
+            run = "validation" if name.startswith("val_") else "train"
+            with self._writer(run).as_default(step=self._step if step is None else step):
+                tf.summary.scalar(_tag(name.removeprefix("val_")), float(value))
+
+    def _writer(self, run: str) -> Any:
+        if run not in self._writers:
+            self._writers[run] = tf.summary.create_file_writer(os.path.join(self.log_dir, run))
+        return self._writers[run]
+
+
+def _tag(name: str) -> str:
+    if match := re.fullmatch(r"teacher_weight_(\d+)(_per_step)?", name):
+        return f"teacher_weights/teacher_{match[1]}{match[2] or ''}"
+    stem = name.removesuffix("_per_step")
+    if stem in ("effective_teachers", "qp_gap", "gradient_conflict"):
+        return f"teachers/{name}"
+    if stem.endswith("loss"):
+        return f"loss/{'total' + name[4:] if stem == 'loss' else name}"
+    return f"{stem}/{name}"
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line for a whole `fit`: steps done, speed, time left, the latest figures.
+
+    Args:
+        label: what is being trained.
+        steps: of the whole fit, all epochs together.
+    """
+
+    def __init__(self, label: str, steps: int):
+        super().__init__()
+        self.label, self.steps = label, steps
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        # A log file wants a line now and then, a terminal a moving bar.
+        interval = 0.2 if sys.stderr.isatty() else 15.0
+        self._bar = tqdm(
+            total=self.steps,
+            desc=self.label,
+            unit=" steps",
+            mininterval=interval,
+            maxinterval=max(10.0, 2 * interval),
+            ascii=" =",
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        shown = {name: logs[name] for name in ("loss", "val_accuracy") if name in logs}
+        self._bar.set_postfix(
+            {name: f"{float(value):.3f}" for name, value in shown.items()}, refresh=False
+        )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._bar.close()
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Remembers the weights of the epoch with the best validation accuracy.
+
+    Args:
+        model: the network whose weights to keep (the student of a distiller).
+    """
+
+    def __init__(self, network: keras.Model):
+        super().__init__()
+        self.network = network
+        self.accuracy, self.epoch = -1.0, 0
+        self._weights: list[Any] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        accuracy = float((logs or {})["val_accuracy"])
+        if accuracy > self.accuracy:
+            self.accuracy, self.epoch = accuracy, epoch + 1
+            self._weights = self.network.get_weights()
+
+    def restored(self) -> keras.Model:
+        """A copy of the network as it was at the best epoch."""
+        best = keras.models.clone_model(self.network)
+        best.set_weights(self._weights)
+        return best

@@ -1,0 +1,57 @@
+"""Names and ranges that are checked before TensorFlow is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+IN_GRAPH_SOLVERS = ("smo", "projected")
+REFERENCE_SOLVERS = ("cvxopt", "libsvm")
+SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
+BATCH_GRADIENTS = ("mean", "full")
+WEIGHTINGS = ("aekd", "average")
+
+# A cap that misses 1/M by rounding alone still means "the plain average".
+_CAP_SLACK = 1e-6
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raises ValueError, listing the choices, unless `value` is one of them."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def check_number(name: str, value: float, *, above_zero: bool = False) -> float:
+    """`value` as a float; ValueError unless it is finite and at least (or above) 0."""
+    number = float(value)
+    if not (0 < number < float("inf") or (number == 0 and not above_zero)):
+        bound = "above 0" if above_zero else "at least 0"
+        raise ValueError(f"{name} is {value}: give a finite number {bound}")
+    return number
+
+
+def check_tolerance(tolerance: Any, size: int | None = None) -> None:
+    """Raises ValueError, naming the numbers, unless `tolerance` is a usable cap.
+
+    Args:
+        tolerance: the cap C, or one cap a teacher (last axis).
+        size: the number of teachers M; None checks the range alone.
+    """
+    caps = np.asarray(tolerance, np.float64)
+    if not np.all(np.isfinite(caps)) or np.any(caps <= 0) or np.any(caps > 1):
+        raise ValueError(
+            f"tolerance C={tolerance} is outside (0, 1]: give a cap between 1/M (the plain "
+            "average) and 1 (no cap)"
+        )
+    if size is None:
+        return
+    if caps.ndim and caps.shape[-1] != size:
+        raise ValueError(f"tolerance has {caps.shape[-1]} caps for {size} teachers: give one each")
+    total = float(np.min(np.sum(np.broadcast_to(caps, (*caps.shape[:-1], size)), -1)))
+    if total < 1.0 - _CAP_SLACK:
+        given = f"tolerance C={tolerance}" if caps.ndim == 0 else "tolerance"
+        raise ValueError(
+            f"{given} is too small for {size} teachers: the caps sum to {total:.6g}, below 1; "
+            f"the smallest usable cap is C = 1/M = {1 / size:.6g}, which is the plain average"
+        )

@@ -1,0 +1,261 @@
+"""Image data sets as uint8 in memory, and tf.data pipelines that can be replayed exactly.
+
+An augmented view is a function of (seed, epoch, example index) alone: a run repeats, and
+resumes at any epoch, whatever the batch size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from typing import Any
+
+import numpy as np
+
+NAMES = ("digits", "cifar10", "cifar100")
+
+
+class DataError(RuntimeError):
+    """A data set that cannot be had; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """`images [N, H, W, C]` uint8 and `labels [N]` int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set and how its images are normalised and augmented.
+
+    Attributes:
+        mean, std: per channel, in units of the stored images.
+        crop_padding: pixels of zero padding a random crop may shift by; 0 for no crop.
+        flip: whether mirror images keep their label.
+    """
+
+    name: str
+    num_classes: int
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_padding: int
+    flip: bool
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.train.images.shape[1:]
+
+
+# Per-channel statistics of the training images, as the authors' code has them.
+_CIFAR = {
+    "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
+    "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+}
+_VALIDATION_EXAMPLES = {"digits": 237, "cifar10": 5000, "cifar100": 5000}
+_DIGITS_TEST_EXAMPLES = 360
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+) -> Dataset:
+    """Loads a data set into memory.
+
+    The validation split is the same whatever the other arguments: the last examples of the
+    training set. The test split serves the final report only.
+
+    Args:
+        name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn),
+            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets).
+        data_dir: where TensorFlow Datasets keeps its data; by default `TFDS_DATA_DIR`, else
+            its own `~/tensorflow_datasets`.
+        train_examples: use only the first so many training images.
+        validation_examples: size of the validation split; 237 of digits, 5,000 of CIFAR.
+
+    Raises:
+        ValueError: unknown name; more examples asked for than there are.
+        DataError: the data set is not on disk and cannot be downloaded.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(NAMES)}")
+    if validation_examples is None:
+        validation_examples = _VALIDATION_EXAMPLES[name]
+    if name == "digits":
+        training, test, details = _load_digits()
+    else:
+        training, test, details = _load_cifar(name, data_dir)
+    available = len(training) - validation_examples
+    train_examples = available if train_examples is None else train_examples
+    if not (0 < train_examples <= available and validation_examples > 0):
+        raise ValueError(
+            f"{name} has {len(training)} training images: {train_examples} for training and "
+            f"{validation_examples} for validation do not fit; both must be at least 1"
+        )
+    train = Split(training.images[:train_examples], training.labels[:train_examples])
+    validation = Split(training.images[available:], training.labels[available:])
+    return Dataset(name=name, train=train, validation=validation, test=test, **details)
+
+
+def _load_digits() -> tuple[Split, Split, dict[str, Any]]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = digits.images.astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels, test_size=_DIGITS_TEST_EXAMPLES, random_state=0, stratify=labels
+    )
+    details = {"num_classes": 10, "mean": (4.884,), "std": (6.017,), "crop_padding": 1}
+    training, test = Split(train_images, train_labels), Split(test_images, test_labels)
+    return training, test, {**details, "flip": False}
+
+
+def _load_cifar(name: str, data_dir: str | None) -> tuple[Split, Split, dict[str, Any]]:
+    builder = _prepared_builder(name, data_dir)
+    splits = []
+    for split in ("train", "test"):
+        content = builder.as_dataset(split=split, batch_size=-1)
+        splits.append(Split(content["image"].numpy(), content["label"].numpy().astype(np.int64)))
+    scale = {key: tuple(255 * v for v in values) for key, values in _CIFAR[name].items()}
+    details = {"num_classes": builder.info.features["label"].num_classes, **scale}
+    return splits[0], splits[1], {**details, "crop_padding": 4, "flip": True}
+
+
+def _prepared_builder(name: str, data_dir: str | None) -> Any:
+    """A TensorFlow Datasets builder whose data is on disk, downloaded if need be."""
+    import tensorflow_datasets as tfds
+
+    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
+    advice = (
+        "give --data_dir (or TFDS_DATA_DIR), a folder where it is prepared; --dataset=digits "
+        "needs no download"
+    )
+    try:
+        builder = tfds.builder(name, data_dir=directory)
+        if builder.is_prepared():
+            return builder
+    except Exception as error:
+        raise DataError(f"{name} in {directory} cannot be read ({error}): {advice}") from error
+    place = os.path.dirname(os.path.dirname(builder.data_path))
+    # Ask before downloading: without a network, TensorFlow Datasets tries for minutes.
+    if not _reachable("www.cs.toronto.edu"):
+        raise DataError(f"{name} is not in {place} and there is no network: {advice}")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise DataError(
+            f"{name} could not be downloaded to {place} ({reason}): {advice}"
+        ) from error
+    return builder
+
+
+def _reachable(host: str, seconds: float = 3.0) -> bool:
+    try:
+        socket.create_connection((host, 443), timeout=seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def training_pipeline(
+    dataset: Dataset, *, batch_size: int, epochs: int, seed: int, first_epoch: int = 0
+) -> Any:
+    """Shuffled, augmented `(images, labels)` batches, all epochs one after the other.
+
+    Every epoch ends with a smaller batch where the batch size does not divide the training
+    set. Use with `fit(..., steps_per_epoch=steps_per_epoch(dataset, batch_size))`.
+
+    Args:
+        dataset: from `load`.
+        batch_size: images a step.
+        epochs: the epoch to stop before.
+        seed: of the order and of the augmentation.
+        first_epoch: the epoch to begin with, to resume; its batches are the same as in a
+            run from the start.
+
+    Returns:
+        `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalised.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        images = tf.constant(dataset.train.images)
+        labels = tf.constant(dataset.train.labels)
+    count = len(dataset.train)
+
+    def one_epoch(epoch):
+        # One draw an epoch for all examples: row i is example i's, in whatever batch it falls.
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
+        draws = tf.random.stateless_uniform([count, 3], seed=[seed, epoch * 2 + 1])
+        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return indices.map(lambda index: (index, tf.gather(draws, index)))
+
+    def examples(index, draws):
+        batch = augment(tf.gather(images, index), draws, dataset.crop_padding, dataset.flip)
+        return normalise(batch, dataset), tf.gather(labels, index)
+
+    epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
+    pipeline = epoch_numbers.flat_map(one_epoch)
+    return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_pipeline(dataset: Dataset, split: Split, batch_size: int = 256) -> Any:
+    """Normalised `(images, labels)` batches of a split, in order, not augmented."""
+    import tensorflow as tf
+
+    pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
+    pipeline = pipeline.map(lambda images, labels: (normalise(images, dataset), labels))
+    return pipeline.cache().prefetch(tf.data.AUTOTUNE)
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Batches in one epoch of `training_pipeline`."""
+    return -(-len(dataset.train) // batch_size)
+
+
+def normalise(images: Any, dataset: Dataset) -> Any:
+    """uint8 images to float32 with zero mean and unit variance a channel."""
+    import tensorflow as tf
+
+    return (tf.cast(images, tf.float32) - dataset.mean) / dataset.std
+
+
+def augment(images: Any, draws: Any, crop_padding: int, flip: bool) -> Any:
+    """The paper's augmentation: a random crop of the zero-padded image, a random flip.
+
+    Args:
+        images: `[B, H, W, C]`, any dtype.
+        draws: `[B, 3]` in [0, 1): vertical shift, horizontal shift, flip.
+        crop_padding: p; shifts are uniform over -p to p.
+        flip: mirror left to right where the third draw is below 1/2.
+
+    Returns:
+        `[B, H, W, C]`, one view of each image.
+    """
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    padding = [[0, 0], [crop_padding, crop_padding], [crop_padding, crop_padding], [0, 0]]
+    padded = tf.pad(images, padding)
+    shifts = tf.cast(draws[:, :2] * (2 * crop_padding + 1), tf.int32)
+    rows = shifts[:, :1] + tf.range(height)
+    columns = shifts[:, 1:] + tf.range(width)
+    if flip:
+        columns = tf.where(draws[:, 2:] < 0.5, tf.reverse(columns, [1]), columns)
+    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)

@@ -1,0 +1,123 @@
+"""The frozen teachers and their vote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+VOTES = ("majority", "mean")
+
+
+class TeacherEnsemble:
+    """M trained classifiers, run in inference mode only.
+
+    Not a Keras layer on purpose: a model that holds it neither trains nor saves the
+    teachers as its own.
+
+    Args:
+        teachers: Keras models from the same inputs to logits `[B, K]`.
+        vote: `"majority"`, one vote a teacher and ties broken by mean probability ("Ens" in
+            the paper's tables), or `"mean"`, the mean of the softmax probabilities.
+
+    Raises:
+        ValueError: no teacher, something that is not a Keras model, an unknown vote.
+
+    Example:
+
+        ensemble = TeacherEnsemble([teacher_a, teacher_b, teacher_c])
+        classes = ensemble.predict(images).argmax(-1)
+        ensemble.evaluate(images, labels)["majority_vote"]
+    """
+
+    def __init__(self, teachers: Sequence[keras.Model], vote: str = "majority"):
+        teachers = list(teachers)
+        if not teachers:
+            raise ValueError("an ensemble needs at least one teacher, got none")
+        for index, teacher in enumerate(teachers):
+            if not isinstance(teacher, keras.Model):
+                raise ValueError(
+                    f"teacher {index} is a {type(teacher).__name__}: give keras.Model objects"
+                )
+        if vote not in VOTES:
+            raise ValueError(f"unknown vote {vote!r}: choose one of {', '.join(VOTES)}")
+        self.vote = vote
+        self._teachers = tuple(teachers)
+        self._scores = tf.function(self._all_scores)
+
+    def __len__(self) -> int:
+        return len(self._teachers)
+
+    def __getitem__(self, index: int) -> keras.Model:
+        return self._teachers[index]
+
+    def __iter__(self) -> Iterator[keras.Model]:
+        return iter(self._teachers)
+
+    def logits(self, inputs: Any) -> tf.Tensor:
+        """`[M, B, K]` float32: every teacher's logits, batch norm on its moving statistics.
+
+        Raises:
+            ValueError: teachers whose class counts differ (each is named with its shape).
+        """
+        outputs = [tf.convert_to_tensor(teacher(inputs, training=False)) for teacher in self]
+        shapes = [output.shape for output in outputs]
+        if any(shape.rank != 2 or shape[-1] != shapes[0][-1] for shape in shapes):
+            named = ", ".join(f"{t.name} {tuple(s)}" for t, s in zip(self, shapes, strict=True))
+            raise ValueError(f"teachers must all give logits [batch, classes], got {named}")
+        return tf.stop_gradient(tf.stack([tf.cast(output, tf.float32) for output in outputs]))
+
+    def __call__(self, inputs: Any) -> tf.Tensor:
+        """`[B, K]` scores of the ensemble's vote; their argmax is its answer."""
+        return self._all_scores(inputs)[self.vote]
+
+    def _all_scores(self, inputs: Any) -> dict[str, tf.Tensor]:
+        logits = self.logits(inputs)
+        mean = tf.reduce_mean(tf.nn.softmax(logits), 0)
+        ballots = tf.one_hot(tf.argmax(logits, -1), logits.shape[-1])
+        # Mean probability is at most 1, so a fraction of it only ever settles a tie.
+        shares = tf.reduce_mean(ballots, 0) + mean / (2 * len(self) + 1)
+        return {"teachers": logits, "majority": shares, "mean": mean}
+
+    def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
+        """`[N, K]` scores of the vote, for an array or a `tf.data.Dataset` of batches."""
+        batches = _batches(x, None, batch_size)
+        return np.concatenate([self._scores(inputs)[self.vote].numpy() for inputs, _ in batches])
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 128) -> dict[str, Any]:
+        """Accuracy of every teacher and of both votes, in one pass.
+
+        Args:
+            x: inputs `[N, ...]`, or a `tf.data.Dataset` of `(inputs, labels)` batches.
+            y: integer labels `[N]`; None with a dataset.
+            batch_size: images at a time, for arrays.
+
+        Returns:
+            `{"teachers": [M accuracies], "majority_vote": a, "mean_probability": a}`,
+            each from 0 to 1.
+        """
+        hits = np.zeros(len(self) + 2)
+        count = 0
+        for inputs, labels in _batches(x, y, batch_size):
+            scores = self._scores(inputs)
+            labels = np.asarray(labels).reshape(-1)
+            answers = np.argmax(scores["teachers"], -1)
+            votes = [np.argmax(scores["majority"], -1), np.argmax(scores["mean"], -1)]
+            hits += [np.sum(answer == labels) for answer in [*answers, *votes]]
+            count += len(labels)
+        accuracy = (hits / max(count, 1)).tolist()
+        return {
+            "teachers": accuracy[:-2],
+            "majority_vote": accuracy[-2],
+            "mean_probability": accuracy[-1],
+        }
+
+
+def _batches(x: Any, y: Any, batch_size: int) -> tf.data.Dataset:
+    if isinstance(x, tf.data.Dataset):
+        return x.map(lambda *batch: (batch[0], batch[1] if len(batch) > 1 else 0))
+    y = np.zeros(len(x), np.int64) if y is None else y
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)

@@ -1,0 +1,1 @@
+"""Command-line experiments: `python -m aekd_tf.experiments.{digits,cifar,teachers}`."""

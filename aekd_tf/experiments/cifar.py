@@ -1,0 +1,14 @@
+"""Distil on CIFAR-10 or CIFAR-100; by default the recipe of the paper's section 4.1.
+
+python -m aekd_tf.experiments.cifar --ensemble_size=10
+python -m aekd_tf.experiments.cifar --preset=quick --ensemble_size=3
+"""
+
+from __future__ import annotations
+
+import sys
+
+from aekd_tf.experiments.main import main
+
+if __name__ == "__main__":
+    sys.exit(main("cifar"))

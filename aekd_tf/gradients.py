@@ -1,0 +1,70 @@
+"""Per-teacher gradients of the distillation loss and their Gram matrix (Eq. 13-15)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from aekd_tf.checks import BATCH_GRADIENTS, check_choice
+
+
+def teacher_gradients(
+    loss_per_example: Callable[[tf.Tensor], tf.Tensor],
+    student_output: tf.Tensor,
+    num_teachers: int,
+    example_weight: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Every teacher's loss and its gradient w.r.t. the student's output, in one backward pass.
+
+    The student's output is detached and repeated once a teacher, so nothing flows through
+    the student and one tape serves all teachers.
+
+    Args:
+        loss_per_example: maps `[M, B, ...]` student outputs to losses `[M, B]`.
+        student_output: `[B, ...]`, logits or a feature map.
+        num_teachers: M.
+        example_weight: `[B]`, each example's share in the batch loss (1/B without
+            sample weights).
+
+    Returns:
+        `(losses [M], gradients [M, B, ...])`, float32: each teacher's batch loss
+        `sum_b v_b l_mb` and its gradient.
+    """
+    repeats = [num_teachers] + [1] * student_output.shape.rank
+    student = tf.cast(tf.stop_gradient(student_output), tf.float32)[None]
+    student = tf.tile(student, repeats)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(student)
+        losses = tf.reduce_sum(example_weight * loss_per_example(student), -1)
+    return losses, tape.gradient(losses, student)
+
+
+def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
+    """Inner products of the teachers' gradients.
+
+    Args:
+        gradients: `[M, B, ...]`, from `teacher_gradients`.
+        batch_gradient: `"mean"` averages each teacher's gradient over the batch first, as
+            the authors' code does; `"full"` takes the whole `[B, K]` tensor, as Eq. 15
+            reads.
+
+    Returns:
+        `[M, M]` float32, symmetric positive semi-definite.
+    """
+    check_choice("batch_gradient", batch_gradient, BATCH_GRADIENTS)
+    if batch_gradient == "mean":
+        gradients = tf.reduce_mean(gradients, 1)
+    rows = tf.reshape(gradients, [gradients.shape[0], -1])
+    # Products and sums in float32: a matrix unit would round to TF32 or bfloat16, and
+    # teachers that nearly agree differ by less than that.
+    return tf.stack([tf.reduce_sum(rows * row, -1) for row in tf.unstack(rows)])
+
+
+def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
+    """Share of the teacher pairs whose gradients have a negative cosine, from 0 to 1."""
+    size = gram.shape[-1]
+    if size < 2:
+        return tf.zeros([], gram.dtype)
+    negative = tf.reduce_sum(tf.cast(gram < 0, gram.dtype))
+    return negative / (size * (size - 1))

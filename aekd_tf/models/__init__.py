@@ -1,0 +1,45 @@
+"""Networks by name: `create("resnet20", num_classes=10, input_shape=(32, 32, 3))`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+# Name -> (module, arguments of its `build`). Nothing is imported before it is created.
+_REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
+    f"resnet{depth}": ("resnet", {"depth": depth}) for depth in (8, 14, 20, 32, 44, 56, 110)
+}
+
+
+def names() -> list[str]:
+    """The names `create` knows."""
+    return list(_REGISTRY)
+
+
+def create(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
+    """A fresh, randomly initialised network from images to logits.
+
+    Args:
+        name: one of `names()`.
+        num_classes: K, at least 2.
+        input_shape: `(height, width, channels)`, height and width at least 8.
+
+    Returns:
+        A functional Keras model `[B, H, W, C] -> [B, K]`; the end of each stage is the
+        layer `"stage1"`, `"stage2"`, ...
+
+    Raises:
+        ValueError: unknown name, fewer than 2 classes, images smaller than 8x8.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(names())}")
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}: a classifier needs at least 2")
+    if min(input_shape[:2]) < 8:
+        raise ValueError(f"input_shape is {tuple(input_shape)}: images must be at least 8x8")
+    module, arguments = _REGISTRY[name]
+    build = importlib.import_module(f"aekd_tf.models.{module}").build
+    return build(name=name, num_classes=num_classes, input_shape=tuple(input_shape), **arguments)

@@ -1,0 +1,190 @@
+"""The capped-simplex quadratic programme that turns a Gram matrix into teacher weights.
+
+`solve_capped_simplex_qp` is the public entry; `project_capped_simplex` is the exact
+Euclidean projection it is built on. The solvers that leave the graph (CVXOPT, LIBSVM)
+live in `aekd_tf.qp_references`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from aekd_tf.checks import IN_GRAPH_SOLVERS, SOLVERS, check_choice, check_tolerance
+from aekd_tf.qp_algebra import certify, normalised, project
+from aekd_tf.qp_steps import CappedSimplexSolver
+
+
+class QPSolution(NamedTuple):
+    """What every solver returns, batch shape `[...]` first.
+
+    Attributes:
+        weights: `[..., M]`, the minimiser; sums to 1, each entry in `[0, C]`.
+        gap: `[...]`, certified duality gap relative to the objective's scale;
+            `inf` where the Gram matrix was not finite.
+        iterations: `[...]` int32, steps taken by the solver.
+    """
+
+    weights: tf.Tensor
+    gap: tf.Tensor
+    iterations: tf.Tensor
+
+
+def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "smo") -> QPSolution:
+    r"""Solves Eq. 10/13 of the paper: the minimum-norm point of a capped convex hull.
+
+    Primal, over the weights `w` of `M` teachers with gradients `g_m` and Gram matrix
+    `G[m, n] = <g_m, g_n>`:
+
+        minimise  f(w) = 1/2 w' G w = 1/2 || sum_m w_m g_m ||^2
+        subject to  sum_m w_m = 1,  0 <= w_m <= C_m
+
+    Dual (of the linearisation at `w`, tight at the optimum):
+
+        maximise  v  with  f(w) - gap(w) <= v <= f(w*),
+        gap(w) = w' G w - min { s' G w : sum s = 1, 0 <= s <= C }
+
+    The inner minimum fills the caps in ascending order of `G w`, so the gap is computed
+    exactly from the returned weights. It bounds `f(w) - f(w*)` from above for every
+    positive semi-definite `G`, whichever solver produced `w`.
+
+    Solvers:
+
+    - `"smo"` (default): pairwise coordinate steps. Each step moves weight from teacher j
+      to teacher i, where i has the smallest gradient among those below their cap and j the
+      largest second-order decrease among those above zero.
+    - `"projected"`: accelerated projected gradient with adaptive restart and the exact
+      projection `project_capped_simplex`.
+    - `"cvxopt"`: interior point in float64. `"libsvm"`: scikit-learn's OneClassSVM on the
+      trace-normalised matrix. References: they leave the graph through
+      `tf.numpy_function`, so they do not compile under XLA.
+
+    Both in-graph solvers first divide `G` by its largest diagonal entry, which makes them
+    exact at every scale, and stop when
+
+        max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  max(tol * scale, rounding)
+
+    with `scale = max(f(w), 0.1 f(uniform))`, tol = 1e-6 (float32) or 1e-10 (float64) and
+    `rounding` the error of `(G w)` in the dtype. The left side is an upper bound of
+    `gap(w)`, so on return `gap <= tol` unless rounding or the iteration limit stopped it;
+    either way the returned `gap` says what was reached. They hold no py_function and, at
+    static shapes, no custom call, no dynamic dimension and no float64 that was not asked for.
+
+    Args:
+        gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is
+            static, from 1 to 256. Anything else is converted to float32.
+        tolerance: the cap C, a scalar or `[..., M]` (one cap a teacher), in (0, 1]; caps
+            must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
+            minimum-norm point (MGDA).
+        solver: one of `"smo"`, `"projected"`, `"cvxopt"`, `"libsvm"`.
+
+    Returns:
+        `QPSolution(weights, gap, iterations)`. `gap` is relative to
+        `max(f(w) - gap, 0.1 f(uniform))`, a lower bound of `max(f(w*), 0.1 f(uniform))`.
+        Not differentiable: gradients are stopped. A Gram matrix with a NaN or an infinity
+        gives uniform weights and `gap = inf`; a zero matrix gives uniform weights, gap 0.
+
+    Raises:
+        ValueError: unknown solver; gram not square; a cap outside (0, 1] or not finite;
+            caps that sum to less than 1 (the message names both numbers).
+
+    References:
+        Du et al., "Agree to Disagree", NeurIPS 2020, Eq. 10-16.
+        Fan, Chen, Lin, "Working Set Selection Using Second Order Information for Training
+        SVM", JMLR 2005 (the pair selection of `"smo"`).
+        O'Donoghue, Candes, "Adaptive Restart for Accelerated Gradient Schemes", 2015.
+        Jaggi, "Revisiting Frank-Wolfe", ICML 2013 (the gap).
+    """
+    check_choice("solver", solver, SOLVERS)
+    gram = tf.convert_to_tensor(gram)
+    if gram.dtype not in (tf.float32, tf.float64):
+        gram = tf.cast(gram, tf.float32)
+    size = gram.shape[-1]
+    if gram.shape.rank is None or gram.shape.rank < 2 or size is None or gram.shape[-2] != size:
+        raise ValueError(f"gram must have shape [..., M, M] with static M, got {gram.shape}")
+    caps = _caps(tolerance, size, gram.dtype)
+
+    gram = tf.stop_gradient(gram)
+    batch_shape = tf.shape(gram)[:-2]
+    caps = tf.broadcast_to(caps, tf.concat([batch_shape, [size]], 0))
+    flat_gram = tf.reshape(gram, [-1, size, size])
+    flat_caps = tf.reshape(caps, [-1, size])
+    if solver in IN_GRAPH_SOLVERS:
+        weights, gap, iterations = COMPILED[solver](flat_gram, flat_caps)
+    else:
+        from aekd_tf import qp_references
+
+        candidate, iterations = qp_references.solve(flat_gram, flat_caps, solver)
+        weights, gap = certify(flat_gram, flat_caps, candidate)
+    static_batch = gram.shape[:-2]
+    weights = tf.reshape(tf.stop_gradient(weights), tf.concat([batch_shape, [size]], 0))
+    gap = tf.reshape(tf.stop_gradient(gap), batch_shape)
+    iterations = tf.reshape(iterations, batch_shape)
+    weights.set_shape([*static_batch, size])
+    gap.set_shape(static_batch)
+    iterations.set_shape(static_batch)
+    return QPSolution(weights, gap, iterations)
+
+
+def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
+    """Exact Euclidean projection onto `{w : sum w = 1, 0 <= w <= C}`.
+
+    The projection is `clip(point - shift, 0, C)` for the one shift that makes it sum to 1.
+    The sum is piecewise linear in the shift with breakpoints `point` and `point - C`; the
+    segment that holds 1 is found by evaluating the sum at every breakpoint (O(M^2), no
+    sort), then the shift is solved on its free coordinates.
+
+    Args:
+        point: `[..., M]`, float32 or float64, finite.
+        tolerance: the cap, scalar or `[..., M]`; as in `solve_capped_simplex_qp`.
+
+    Returns:
+        `[..., M]`, the nearest feasible point.
+
+    Raises:
+        ValueError: caps outside (0, 1] or that sum to less than 1.
+
+    Reference:
+        Wang, Lu, "Projection onto the capped simplex", arXiv:1503.01002.
+    """
+    point = tf.convert_to_tensor(point)
+    if point.dtype not in (tf.float32, tf.float64):
+        point = tf.cast(point, tf.float32)
+    size = point.shape[-1]
+    if size is None:
+        raise ValueError(f"point must have a static last dimension, got {point.shape}")
+    return project(point, _caps(tolerance, size, point.dtype))
+
+
+def _caps(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
+    """`[M]` or `[..., M]` caps, checked where their values are known."""
+    if not tf.is_tensor(tolerance):
+        tolerance = tf.constant(np.asarray(tolerance, np.float64))
+    value = tf.get_static_value(tolerance)
+    if value is not None:
+        check_tolerance(value, size)
+    caps = tf.cast(tolerance, dtype) + tf.zeros([size], dtype)
+    # Caps that sum to 1 but for rounding leave one feasible point: the caps themselves.
+    total = tf.reduce_sum(caps, -1, keepdims=True)
+    return tf.where(total < 1, caps / total, caps)
+
+
+def _solve_in_graph(
+    solver: str, gram: tf.Tensor, caps: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    weights, iterations = CappedSimplexSolver(normalised(gram)[0], caps).run(solver)
+    weights, gap = certify(gram, caps, weights)
+    return weights, gap, iterations
+
+
+# One compiled program a solver, wherever it is called from: dispatch costs as much as a
+# hundred steps, and a step outside XLA as much as a whole solve.
+COMPILED = {
+    solver: tf.function(
+        functools.partial(_solve_in_graph, solver), jit_compile=True, autograph=False
+    )
+    for solver in IN_GRAPH_SOLVERS
+}

@@ -1,0 +1,124 @@
+"""Shared arithmetic of the capped-simplex QP: products, projection, certificate.
+
+Batched: `gram [..., M, M]`, `caps [..., M]`, `weights [..., M]`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+# The objective's scale is never taken below this share of the plain average's objective:
+# where teachers can cancel exactly the optimum is 0 and relative error has no meaning.
+UNIFORM_SHARE = 0.1
+
+
+def normalised(gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`(gram / its largest entry, finite)`; what is not finite becomes zero."""
+    finite = tf.reduce_all(tf.math.is_finite(gram), [-2, -1])
+    gram = tf.where(finite[..., None, None], gram, tf.zeros([], gram.dtype))
+    largest = tf.reduce_max(tf.abs(gram), [-2, -1], keepdims=True)
+    # A finite matrix may still overflow under symmetrisation: scale first, then symmetrise.
+    gram = tf.math.divide_no_nan(gram, largest)
+    return (gram + tf.linalg.matrix_transpose(gram)) / 2, finite
+
+
+def start(caps: tf.Tensor) -> tf.Tensor:
+    """Uniform weights; proportional to the caps where a cap forbids that."""
+    uniform = tf.fill(tf.shape(caps), tf.constant(1 / caps.shape[-1], caps.dtype))
+    allowed = tf.reduce_all(uniform <= caps, -1, keepdims=True)
+    return tf.where(allowed, uniform, caps / tf.reduce_sum(caps, -1, keepdims=True))
+
+
+def matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    # Multiply and reduce, not matmul: TF32 and bfloat16 matrix units would cost 1e-3.
+    # Rows first (G is symmetric): a sum over the last axis does not vectorise.
+    return tf.reduce_sum(gram * weights[..., :, None], -2)
+
+
+def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """`G w` to nearly full precision where its terms cancel (gradients that oppose)."""
+    if gram.dtype == tf.float64:
+        return matvec(gram, weights)
+    # Twelve leading bits each make the large products exact; a two-sum tree adds them.
+    gram_high, weights_high = _leading_bits(gram), _leading_bits(weights)
+    rest = matvec(gram - gram_high, weights) + matvec(gram_high, weights - weights_high)
+    terms = gram_high * weights_high[..., :, None]
+    errors = tf.zeros_like(terms)
+    while (count := terms.shape[-2]) > 1:
+        half = count // 2
+        left, right, odd = terms[..., :half, :], terms[..., half : 2 * half, :], count % 2
+        total = left + right
+        seen = total - left
+        error = (left - (total - seen)) + (right - seen)
+        error += errors[..., :half, :] + errors[..., half : 2 * half, :]
+        terms = tf.concat([total, terms[..., count - odd :, :]], -2) if odd else total
+        errors = tf.concat([error, errors[..., count - odd :, :]], -2) if odd else error
+    return terms[..., 0, :] + (errors[..., 0, :] + rest)
+
+
+def _leading_bits(value: tf.Tensor) -> tf.Tensor:
+    kept = tf.bitwise.bitwise_and(tf.bitcast(value, tf.int32), tf.constant(-4096, tf.int32))
+    return tf.bitcast(kept, tf.float32)
+
+
+def certify(gram: tf.Tensor, caps: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Feasible weights and their relative duality gap; uniform and inf where not finite."""
+    gram, finite = normalised(gram)
+    plain = start(caps)
+    # Caps that sum to 1 but for rounding leave nothing to choose.
+    epsilon = np.finfo(weights.dtype.as_numpy_dtype).eps
+    fixed = tf.reduce_sum(caps, -1, keepdims=True) <= 1 + caps.shape[-1] * epsilon
+    weights = tf.where(finite[..., None] & ~fixed, weights, plain)
+    weights = tf.clip_by_value(weights, tf.zeros([], weights.dtype), caps)
+    # What is missing from a sum of 1, taken from uniform weights so that it does not round.
+    size = caps.shape[-1]
+    uniform = np.asarray(1 / size, weights.dtype.as_numpy_dtype)
+    missing = (1 - size * float(uniform)) - tf.reduce_sum(weights - uniform, -1, keepdims=True)
+    room = tf.where(missing > 0, caps - weights, weights)
+    weights += missing * tf.math.divide_no_nan(room, tf.reduce_sum(room, -1, keepdims=True))
+    weights = tf.clip_by_value(weights, tf.zeros([], weights.dtype), caps)
+
+    gradient = accurate_matvec(gram, weights)
+    # The linear minimum over the capped simplex fills the caps in ascending order.
+    index = tf.range(caps.shape[-1])
+    theirs, ours = gradient[..., :, None], gradient[..., None, :]
+    earlier = (theirs < ours) | ((theirs == ours) & (index[:, None] < index[None, :]))
+    before = tf.reduce_sum(tf.where(earlier, caps[..., :, None], tf.zeros([], caps.dtype)), -2)
+    vertex = tf.clip_by_value(1 - before, tf.zeros([], caps.dtype), caps)
+    centred = gradient - tf.reduce_min(gradient, -1, keepdims=True)
+    gap = tf.maximum(tf.reduce_sum((weights - vertex) * centred, -1), 0)
+    objective = tf.reduce_sum(weights * gradient, -1) / 2
+    floor = UNIFORM_SHARE * tf.reduce_sum(plain * accurate_matvec(gram, plain), -1) / 2
+    scale = tf.maximum(objective - gap, floor)
+    # A zero scale with a positive gap certifies nothing.
+    relative = tf.where(gap > 0, gap / tf.maximum(scale, 0), tf.zeros_like(gap))
+    infinity = tf.constant(np.inf, gap.dtype)
+    return weights, tf.where(finite, relative, infinity)
+
+
+def project(point: tf.Tensor, caps: tf.Tensor) -> tf.Tensor:
+    point = point - tf.reduce_max(point, -1, keepdims=True)  # a shift changes nothing; accuracy
+    caps = tf.broadcast_to(caps, tf.shape(point))
+    breaks = tf.concat([point, point - caps], -1)
+    sums = tf.reduce_sum(
+        tf.clip_by_value(
+            point[..., None, :] - breaks[..., :, None],
+            tf.zeros([], point.dtype),
+            caps[..., None, :],
+        ),
+        -1,
+    )
+    lowest, highest = point.dtype.min, point.dtype.max
+    left = tf.reduce_max(tf.where(sums >= 1, breaks, lowest), -1, keepdims=True)
+    right = tf.reduce_min(tf.where(sums < 1, breaks, highest), -1, keepdims=True)
+    left = tf.maximum(left, tf.reduce_min(breaks, -1, keepdims=True))
+    right = tf.minimum(right, tf.reduce_max(breaks, -1, keepdims=True))
+    one = tf.ones([], point.dtype)
+    free = tf.cast((point > left) & (point - caps < right), point.dtype)
+    full = tf.cast(point - caps >= right, point.dtype)
+    count = tf.reduce_sum(free, -1, keepdims=True)
+    target = one - tf.reduce_sum(full * caps, -1, keepdims=True)
+    shift = (tf.reduce_sum(free * point, -1, keepdims=True) - target) / tf.maximum(count, one)
+    shift = tf.where(count > 0, tf.clip_by_value(shift, left, right), left)
+    return tf.clip_by_value(point - shift, tf.zeros([], point.dtype), caps)

@@ -1,0 +1,248 @@
+"""The in-graph solver of the capped-simplex QP: first-order rounds and Newton steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from aekd_tf.qp_algebra import UNIFORM_SHARE, accurate_matvec, matvec, project, start
+
+
+def stop_tolerance(dtype: tf.DType) -> float:
+    return 1e-10 if dtype == tf.float64 else 1e-6
+
+
+class CappedSimplexSolver:
+    """One batch of normalised problems, `gram [N, M, M]` and `caps [N, M]`.
+
+    Rounds of first-order steps (SMO or projected gradient), which find the teachers at a
+    bound, followed by one Newton step on the free ones, which ends what first-order steps
+    would creep towards where gradients are nearly dependent.
+    """
+
+    def __init__(self, gram: tf.Tensor, caps: tf.Tensor):
+        self.gram, self.caps = gram, caps
+        self.dtype = gram.dtype
+        self.size = caps.shape[-1]
+        self.index = tf.range(self.size)
+        self.zero = tf.zeros([], self.dtype)
+        self.epsilon = float(np.finfo(self.dtype.as_numpy_dtype).eps)
+        self.diagonal = tf.linalg.diag_part(gram)
+        self.start = start(caps)
+        self.start_gradient = accurate_matvec(gram, self.start)
+        self.floor = UNIFORM_SHARE / 2 * tf.reduce_sum(self.start * self.start_gradient, -1)
+
+    def run(self, solver: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(weights, iterations)` when every problem is solved or has stopped moving."""
+        inner = self._smo_steps if solver == "smo" else self._projected_steps
+
+        def round_(weights, gradient, iterations, active, rounds):
+            before = tf.reduce_sum(weights * gradient, -1) / 2
+            weights, iterations = inner(weights, gradient, iterations, active)
+            # Asked of a fresh gradient: the steps' own one has drifted.
+            gradient = accurate_matvec(self.gram, weights)
+            active &= self._unsolved(weights, gradient)
+
+            def newton():
+                moved, fresh, steps = self._newton_steps(weights, gradient, iterations, active)
+                after = tf.reduce_sum(moved * fresh, -1) / 2
+                # A whole round without a decrease: rounding, which no step will undo.
+                gain = 0.1 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
+                unsolved = (before - after > gain) & self._unsolved(moved, fresh)
+                return moved, fresh, steps, active & unsolved
+
+            state = tf.cond(
+                tf.reduce_any(active), newton, lambda: (weights, gradient, iterations, active)
+            )
+            return *state, rounds + 1
+
+        def unfinished(weights, gradient, iterations, active, rounds):
+            return tf.reduce_any(active) & (rounds < 4 * self.size + 20)
+
+        state = (
+            self.start,
+            self.start_gradient,
+            tf.zeros_like(self.floor, tf.int32),
+            self._unsolved(self.start, self.start_gradient),
+            tf.constant(0),
+        )
+        weights, _, iterations, *_ = tf.while_loop(unfinished, round_, state)
+        return weights, iterations
+
+    def _unsolved(self, weights: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        low = tf.reduce_min(tf.where(weights < self.caps, gradient, self.dtype.max), -1)
+        high = tf.reduce_max(tf.where(weights > 0, gradient, self.dtype.min), -1)
+        objective = tf.reduce_sum(weights * gradient, -1) / 2
+        return high - low > stop_tolerance(self.dtype) * tf.maximum(objective, self.floor)
+
+    def _pick(self, mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.where(mask, value, self.zero), -1, keepdims=True)
+
+    def _smo_steps(self, weights, gradient, iterations, active):
+        """Pairwise coordinate steps with second-order selection of the pair.
+
+        Works on squared distances of gradients and on `G w` up to a constant: one row a
+        teacher serves both the selection and the update.
+        """
+        dtype, tiny = self.dtype, self.epsilon
+        norms = self.diagonal[:, :, None] + self.diagonal[:, None, :]
+        distances = tf.maximum(norms - 2 * self.gram, tiny * norms)
+        objective = tf.reduce_sum(weights * gradient, -1) / 2
+
+        def at(value, position):
+            return tf.gather(value, position, batch_dims=1)
+
+        def step(weights, gradient, objective, iterations, active, count):
+            rising = tf.where(weights < self.caps, gradient, dtype.max)
+            i = tf.argmin(rising, -1, output_type=tf.int32)
+            distances_i = at(distances, i)
+            can_fall = weights > 0
+            difference = tf.where(can_fall, gradient - at(rising, i)[:, None], self.zero)
+            violation = tf.reduce_max(difference, -1)
+            level = stop_tolerance(dtype) * tf.maximum(objective, self.floor)
+            gain = tf.math.divide_no_nan(tf.square(difference), distances_i)
+            j = tf.argmax(tf.where(difference > 0, gain, -1), -1, output_type=tf.int32)
+            difference, curvature = at(difference, j), at(distances_i, j)
+            room = at(self.caps, i) - at(weights, i)
+            full_step = tf.math.divide_no_nan(difference, curvature)
+            move = tf.minimum(full_step, tf.minimum(room, at(weights, j)))
+            # A step below the spacing of floats can never finish: leave it to Newton.
+            active &= (violation > level) & (move > 0)
+            move = tf.where(active, move, self.zero)
+            is_i = (self.index == i[:, None]) & active[:, None]
+            is_j = (self.index == j[:, None]) & active[:, None]
+            risen = tf.where((move >= room)[:, None], self.caps, weights + move[:, None])
+            moved = tf.where(is_i, risen, tf.where(is_j, weights - move[:, None], weights))
+            gradient += move[:, None] / 2 * (at(distances, j) - distances_i)
+            objective -= move * (difference - curvature * move / 2)
+            iterations += tf.cast(active, tf.int32)
+            return moved, gradient, objective, iterations, active, count + 1
+
+        def unfinished(weights, gradient, objective, iterations, active, count):
+            return tf.reduce_any(active) & (count < 2 * self.size + 10)
+
+        state = (weights, gradient, objective, iterations, active, tf.constant(0))
+        weights, _, _, iterations, *_ = tf.while_loop(unfinished, step, state)
+        return weights, iterations
+
+    def _projected_steps(self, weights, gradient, iterations, active):
+        """Accelerated projected gradient (FISTA) with adaptive restart."""
+        # Two upper bounds of the largest eigenvalue: the trace and the largest row sum.
+        lipschitz = tf.minimum(
+            tf.reduce_sum(self.diagonal, -1),
+            tf.reduce_max(tf.reduce_sum(tf.abs(self.gram), -1), -1),
+        )
+        rate = tf.math.divide_no_nan(tf.ones([], self.dtype), lipschitz)[:, None]
+
+        def step(weights, ahead, momentum, iterations, active, count):
+            moved = project(ahead - rate * matvec(self.gram, ahead), self.caps)
+            change = moved - weights
+            restart = tf.reduce_sum((ahead - moved) * change, -1, keepdims=True) > 0
+            grown = (1 + tf.sqrt(1 + 4 * tf.square(momentum))) / 2
+            ahead = tf.where(restart, moved, moved + (momentum - 1) / grown * change)
+            momentum = tf.where(restart, tf.ones_like(grown), grown)
+            weights = tf.where(active[:, None], moved, weights)
+            iterations += tf.cast(active, tf.int32)
+            active &= self._unsolved(weights, matvec(self.gram, weights))
+            return weights, ahead, momentum, iterations, active, count + 1
+
+        def unfinished(weights, ahead, momentum, iterations, active, count):
+            return tf.reduce_any(active) & (count < 50)
+
+        del gradient
+        state = (
+            weights,
+            weights,
+            tf.ones_like(rate),
+            iterations,
+            active,
+            tf.constant(0),
+        )
+        weights, _, _, iterations, *_ = tf.while_loop(unfinished, step, state)
+        return weights, iterations
+
+    def _newton_steps(self, weights, gradient, iterations, active):
+        """To the minimum over the free teachers, fixing those that reach a bound on the way."""
+
+        def step(weights, gradient, iterations, active, count):
+            weights, blocked = self._newton_step(weights, gradient, active)
+            iterations += tf.cast(active, tf.int32)
+            gradient = accurate_matvec(self.gram, weights)
+            return weights, gradient, iterations, active & blocked, count + 1
+
+        def unfinished(weights, gradient, iterations, active, count):
+            return tf.reduce_any(active) & (count < self.size)
+
+        state = (weights, gradient, iterations, active, tf.constant(0))
+        return tf.while_loop(unfinished, step, state)[:3]
+
+    def _newton_step(self, weights, gradient, active):
+        """`(weights, blocked)`: one step over the free teachers, as far as bounds allow."""
+        free = (weights > 0) & (weights < self.caps) & active[:, None]
+        # Differences to one free teacher, the shortest, take the constraint sum w = 1 away.
+        base = tf.argmin(tf.where(free, self.diagonal, self.dtype.max), -1, output_type=tf.int32)
+        is_base = self.index == base[:, None]
+        row = tf.gather(self.gram, base, batch_dims=1)
+        hessian = self.gram - row[:, :, None] - row[:, None, :]
+        hessian += self._pick(is_base, self.diagonal)[..., None]
+        # A curvature lost to rounding is not zero; the line search finds its true length.
+        norms = self.diagonal + self._pick(is_base, self.diagonal)
+        curvatures = tf.maximum(tf.linalg.diag_part(hessian), self.epsilon * norms)
+        hessian = tf.linalg.set_diag(hessian, curvatures)
+        solved = free & ~is_base
+        slope = tf.where(solved, gradient - self._pick(is_base, gradient), self.zero)
+        both = solved[:, :, None] & solved[:, None, :]
+        direction = _solve_semidefinite(tf.where(both, hessian, self.zero), -slope)
+        direction = tf.where(is_base, -tf.reduce_sum(direction, -1, keepdims=True), direction)
+        descent = -tf.reduce_sum(direction * slope, -1, keepdims=True)
+        moves = free & (descent > 0) & (direction != 0)
+        direction = tf.where(moves, direction, self.zero)
+        # Exact line search: the solve is rough where gradients are nearly dependent.
+        curvature = tf.reduce_sum(
+            direction * accurate_matvec(self.gram, direction), -1, keepdims=True
+        )
+        length = tf.where(curvature > 0, tf.math.divide_no_nan(descent, curvature), self.dtype.max)
+
+        room = tf.where(direction > 0, self.caps - weights, weights)
+        reach = tf.where(moves, tf.math.divide_no_nan(room, tf.abs(direction)), self.dtype.max)
+        nearest = tf.reduce_min(reach, -1, keepdims=True)
+        reached = moves & (reach <= nearest) & (nearest < length)
+        moved = weights + tf.minimum(nearest, length) * direction
+        moved = tf.where(reached, tf.where(direction > 0, self.caps, self.zero), moved)
+        return tf.clip_by_value(moved, self.zero, self.caps), tf.reduce_any(reached, -1)
+
+
+def _solve_semidefinite(matrix: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """Gauss-Jordan with diagonal pivots, `[N, M, M]` and `[N, M]`; dependent rows give 0.
+
+    Written out because XLA's own factorisations are custom calls.
+    """
+    dtype = matrix.dtype
+    size = right.shape[-1]
+    original = tf.linalg.diag_part(matrix)
+    threshold = 0.1 * float(np.finfo(dtype.as_numpy_dtype).eps)
+    index = tf.range(size)
+    table = tf.concat([matrix, right[..., None]], -1)
+    zero = tf.zeros([], dtype)
+
+    def eliminate(table, pivoted, going, count):
+        # Relative to its own start, so that one long gradient does not hide the others.
+        remaining = tf.math.divide_no_nan(tf.linalg.diag_part(table[..., :size]), original)
+        remaining = tf.where((original > 0) & ~pivoted, remaining, zero)
+        chosen = tf.argmax(remaining, -1, output_type=tf.int32)
+        going &= tf.reduce_max(remaining, -1) > threshold
+        is_chosen = (index == chosen[:, None]) & going[:, None]
+        row = tf.gather(table, chosen, batch_dims=1)
+        row = tf.math.divide_no_nan(row, tf.gather(row, chosen, batch_dims=1)[:, None])
+        column = tf.reduce_sum(tf.where(is_chosen[:, None, :], table[..., :size], zero), -1)
+        reduced = table - column[..., None] * row[:, None, :]
+        table = tf.where(is_chosen[..., None], row[:, None, :], reduced)
+        return table, pivoted | is_chosen, going, count + 1
+
+    def unfinished(table, pivoted, going, count):
+        return tf.reduce_any(going) & (count < size)
+
+    nothing = tf.zeros_like(right, tf.bool)
+    state = (table, nothing, tf.reduce_any(original > 0, -1), tf.constant(0))
+    table, pivoted, *_ = tf.while_loop(unfinished, eliminate, state)
+    return tf.where(pivoted, table[..., size], zero)

@@ -1,0 +1,135 @@
+"""A weighting turns the Gram matrix of the teachers' gradients into teacher weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.checks import (
+    BATCH_GRADIENTS,
+    REFERENCE_SOLVERS,
+    SOLVERS,
+    WEIGHTINGS,
+    check_choice,
+    check_tolerance,
+)
+from aekd_tf.qp import solve_capped_simplex_qp
+
+
+class Weighting:
+    """Base of all weightings; subclass it to try one of your own.
+
+    Attributes:
+        batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch.
+        leaves_graph: True where the weighting cannot be compiled by XLA.
+    """
+
+    batch_gradient: str = "mean"
+    leaves_graph: bool = False
+
+    @property
+    def description(self) -> str:
+        """Its name and settings, for messages."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({settings})"
+
+    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Weights for `gram [M, M]`: `(weights [M], gap [])`, no gradient through either."""
+        raise NotImplementedError
+
+    def validate(self, num_teachers: int) -> None:
+        """Raises ValueError if this weighting cannot serve `num_teachers` teachers."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Weighting:
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class UniformWeighting(Weighting):
+    """Every teacher alike: AVER, the plain average of the teachers' losses (Eq. 2)."""
+
+    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        size = gram.shape[-1]
+        return tf.fill([size], tf.constant(1 / size, gram.dtype)), tf.zeros([], gram.dtype)
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class AdaptiveWeighting(Weighting):
+    """AE-KD: the weights whose gradient most teachers agree with (Eq. 10 and 13).
+
+    Args:
+        tolerance: the cap C on any one teacher's weight, in `[1/M, 1]`. 1/M is the plain
+            average; 1 is the minimum-norm point of MGDA, which no teacher opposes.
+        batch_gradient: `"mean"` (the authors' code) or `"full"` (Eq. 15 as written).
+        normalize: scale the gradients to unit length before the solve, then divide the
+            weights by the lengths and renormalise. The cap holds before that division,
+            not after it.
+        solver: `"smo"`, `"projected"`, `"cvxopt"` or `"libsvm"`; see
+            `solve_capped_simplex_qp`. The last two leave the graph and exclude XLA.
+
+    Raises:
+        ValueError: a tolerance outside (0, 1], an unknown solver or batch gradient.
+    """
+
+    def __init__(
+        self,
+        tolerance: float = 0.6,
+        batch_gradient: str = "mean",
+        normalize: bool = False,
+        solver: str = "smo",
+    ):
+        check_tolerance(tolerance)
+        check_choice("batch_gradient", batch_gradient, BATCH_GRADIENTS)
+        check_choice("solver", solver, SOLVERS)
+        self.tolerance = tolerance
+        self.batch_gradient = batch_gradient
+        self.normalize = normalize
+        self.solver = solver
+        self.leaves_graph = solver in REFERENCE_SOLVERS
+
+    def validate(self, num_teachers: int) -> None:
+        if num_teachers > 1:
+            check_tolerance(self.tolerance, num_teachers)
+
+    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # One teacher takes all the weight, whatever the cap.
+        tolerance = self.tolerance if gram.shape[-1] > 1 else 1.0
+        if not self.normalize:
+            weights, gap, _ = solve_capped_simplex_qp(gram, tolerance, solver=self.solver)
+            return weights, gap
+        gram = tf.stop_gradient(gram)
+        lengths = tf.sqrt(tf.linalg.diag_part(gram))
+        # A teacher without a gradient has no direction: it stays of length zero.
+        unit = tf.math.divide_no_nan(gram, lengths[:, None] * lengths[None, :])
+        weights, gap, _ = solve_capped_simplex_qp(unit, tolerance, solver=self.solver)
+        longest = tf.reduce_max(lengths)
+        weights = tf.math.divide_no_nan(weights * longest, tf.where(lengths > 0, lengths, longest))
+        total = tf.reduce_sum(weights)
+        uniform = tf.ones_like(weights) / gram.shape[-1]
+        return tf.where((total > 0) & tf.math.is_finite(total), weights / total, uniform), gap
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "batch_gradient": self.batch_gradient,
+            "normalize": self.normalize,
+            "solver": self.solver,
+        }
+
+
+def get(identifier: str | Weighting) -> Weighting:
+    """The weighting of that name (`"aekd"`, `"average"`), or the instance given.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if isinstance(identifier, Weighting):
+        return identifier
+    check_choice("weighting", identifier, WEIGHTINGS)
+    return {"aekd": AdaptiveWeighting, "average": UniformWeighting}[identifier]()

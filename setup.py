@@ -1,0 +1,48 @@
+"""Packaging of aekd_tf; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "aekd_tf/__init__.py").read_text())[1]
+
+setup(
+    name="aekd_tf",
+    version=VERSION,
+    description="Adaptive ensemble knowledge distillation (AE-KD) for TensorFlow and Keras",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["aekd_tf", "aekd_tf.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.0",
+        "cvxopt>=1.3",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
+        "keras>=3.15",
+        "numpy>=1.26",
+        "scikit-learn>=1.4",
+        "tensorboard>=2.20",
+        "tensorflow>=2.20",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "cuda": ["tensorflow[and-cuda]>=2.20"],
+        "test": [
+            "hypothesis>=6.100",
+            "matplotlib>=3.8",
+            "mypy>=1.10",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,42 @@
+"""Shared fixtures: small networks and data, no chatter."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+
+def classifier(seed, classes=3, width=8, inputs=4):
+    """A small dense network with batch norm, from `[B, inputs]` to logits."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((inputs,)),
+            keras.layers.Dense(width, activation="tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(classes),
+        ],
+        name=f"classifier_{seed}",
+    )
+
+
+@pytest.fixture
+def toy_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(48, 4)).astype(np.float32)
+    return x, rng.integers(0, 3, 48)
+
+
+@pytest.fixture
+def teachers():
+    """Three teachers whose batch norm statistics are not the initial ones."""
+    models = [classifier(seed) for seed in (1, 2, 3)]
+    rng = np.random.default_rng(5)
+    for model in models:
+        norm = model.layers[1]
+        norm.moving_mean.assign(rng.normal(size=8))
+        norm.moving_variance.assign(rng.uniform(0.5, 2, 8))
+    return models

@@ -1,0 +1,267 @@
+import numpy as np
+import pytest
+import qp_problems
+import reference
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aekd_tf
+from aekd_tf import qp, qp_references
+from aekd_tf.checks import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
+
+# Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
+COUNTS = {2: 400, 5: 400, 10: 300, 25: 60, 64: 10}
+
+
+def solve(gram, tolerance=1.0, **options):
+    solution = aekd_tf.solve_capped_simplex_qp(gram, tolerance, **options)
+    return [value.numpy() for value in solution]
+
+
+def optimum(gram, caps):
+    """CVXOPT's weights, made exactly feasible."""
+    weights = np.stack(
+        [
+            qp_references.solve_scaled(qp_references.solve_cvxopt, g, c)[0]
+            for g, c in zip(gram, caps, strict=True)
+        ]
+    )
+    weights = np.clip(weights, 0, caps)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("generator", qp_problems.GENERATORS)
+def test_exact_against_cvxopt(generator, dtype):
+    allowed = 1e-5 if dtype == "float32" else 1e-9
+    tenth_of_a_rounding = 0.1 * np.finfo(dtype).eps
+    for size, count in COUNTS.items():
+        rng = np.random.default_rng(size)
+        gram, caps = qp_problems.problems(rng, generator, count, size, dtype)
+        exact = gram.astype(np.float64)
+        largest = np.abs(exact).max((1, 2))
+        largest[largest == 0] = 1
+        exact /= largest[:, None, None]
+        # Rounded to float32, a Gram matrix of condition 1e12 or rank 1 is no longer
+        # semi-definite, and what is below that rounding has no optimum to speak of.
+        lowest = np.linalg.eigvalsh(exact)[:, 0]
+        rounding = np.maximum(-lowest, 0) + tenth_of_a_rounding
+        wide = caps.astype(np.float64)
+        best = reference.objective(exact, optimum(exact, wide))
+        uniform = reference.objective(exact, np.full_like(wide, 1 / size))
+        for solver in IN_GRAPH_SOLVERS:
+            weights, gap, _ = solve(gram, caps, solver=solver)
+            weights = weights.astype(np.float64)
+            np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+            assert weights.min() >= 0
+            assert (weights <= wide + 1e-6).all()
+            found = reference.objective(exact, weights)
+            scale = np.maximum(np.maximum(np.minimum(best, found), 0.1 * uniform), 1e-300)
+            excess = np.where(found - best > rounding, (found - best) / scale, 0)
+            worst = excess.argmax()
+            assert excess[worst] <= allowed, (solver, size, worst, found[worst] - best[worst])
+            noise = 2 * allowed + rounding / scale
+            assert ((found - best) / scale <= gap + noise).all(), (solver, size)
+            residual = reference.duality_gap(exact, wide, weights)
+            assert (residual / scale <= gap + noise).all(), (solver, size)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers_agree(solver):
+    gram, caps = qp_problems.problems(np.random.default_rng(3), "full_rank", 20, 6, "float64")
+    weights, gap, iterations = solve(gram, caps, solver=solver)
+    np.testing.assert_allclose(weights, optimum(gram, caps), atol=1e-4)
+    assert gap.max() < 1e-6
+    assert iterations.dtype == np.int32
+
+
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+def test_scaling_and_permuting(solver):
+    rng = np.random.default_rng(0)
+    gram = qp_problems.kd_gradients(rng, 50, 7)
+    weights, _, _ = solve(gram, 0.4, solver=solver)
+    for factor in (1e-20, 1e-6, 1e20):
+        np.testing.assert_allclose(solve(gram * factor, 0.4, solver=solver)[0], weights, atol=1e-7)
+    order = rng.permutation(7)
+    permuted = solve(gram[:, order][:, :, order], 0.4, solver=solver)[0]
+    np.testing.assert_allclose(permuted, weights[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("size", [1, 3, 7, 10, 25])
+def test_smallest_cap_is_uniform_exactly(solver, size):
+    gram = qp_problems.full_rank(np.random.default_rng(1), 2, size).astype(np.float32)
+    weights, gap, _ = solve(gram, 1 / size, solver=solver)
+    assert (weights == np.float32(1 / size)).all()
+    np.testing.assert_allclose(gap, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+def test_without_cap_is_minimum_norm_point(solver):
+    # Of two gradients it has a closed form: the clipped foot of the perpendicular.
+    rng = np.random.default_rng(2)
+    g = rng.normal(size=(200, 2, 3))
+    gram = g @ np.swapaxes(g, -1, -2)
+    share = (gram[:, 1, 1] - gram[:, 0, 1]) / (gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1])
+    weights, _, _ = solve(gram, 1.0, solver=solver)
+    np.testing.assert_allclose(weights[:, 0], np.clip(share, 0, 1), atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+def test_theorem_1(solver):
+    """Teachers below their cap do not lose along d = -sum w_m g_m (Eq. 12, slack zero)."""
+    rng = np.random.default_rng(4)
+    gram = qp_problems.full_rank(rng, 100, 8)
+    weights, _, _ = solve(gram, 0.3, solver=solver)
+    change = -np.einsum("nij,nj->ni", gram, weights)
+    norm = np.einsum("ni,nij,nj->n", weights, gram, weights)
+    for row, w, size in zip(change, weights, norm, strict=True):
+        free = (w > 1e-9) & (w < 0.3 - 1e-9)
+        if free.any():
+            level = row[free].mean()
+            np.testing.assert_allclose(row[free], level, atol=1e-7 * max(1, size))
+            assert (row[w < 0.3 - 1e-9] <= level + 1e-7 * max(1, size)).all()
+    uncapped = solve(gram, 1.0, solver=solver)[0]
+    assert (np.einsum("nij,nj->ni", gram, uncapped) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_degenerate(solver):
+    weights, gap, _ = solve(np.zeros((3, 3), np.float32), 0.5, solver=solver)
+    np.testing.assert_array_equal(weights, np.float32(1 / 3))
+    assert gap == 0
+    weights, gap, _ = solve(np.array([[5.0]]), 1.0, solver=solver)
+    assert weights == 1
+    assert gap == 0
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite_gives_uniform_and_infinite_gap(solver, bad):
+    gram = np.stack([np.eye(4), np.diag([1.0, 2.0, 3.0, 4.0])])
+    gram[0, 1, 2] = bad
+    weights, gap, _ = solve(gram, 0.6, solver=solver)
+    np.testing.assert_array_equal(weights[0], 0.25)
+    assert gap[0] == np.inf
+    np.testing.assert_allclose(weights[1], np.array([12, 6, 4, 3]) / 25, atol=1e-5)
+    assert gap[1] < 1e-6
+
+
+@pytest.mark.parametrize("solver", ["smo", "projected", "cvxopt"])
+def test_caps_of_each_teacher(solver):
+    weights, gap, _ = solve(np.eye(3), np.array([0.1, 0.5, 1.0]), solver=solver)
+    np.testing.assert_allclose(weights, [0.1, 0.45, 0.45], atol=1e-6)
+    assert gap < 1e-6
+
+
+def test_batch_shapes_and_empty_batch():
+    gram = qp_problems.full_rank(np.random.default_rng(0), 6, 4).reshape(2, 3, 4, 4)
+    weights, gap, iterations = solve(gram, 0.5)
+    assert weights.shape == (2, 3, 4)
+    assert gap.shape == iterations.shape == (2, 3)
+    np.testing.assert_allclose(weights[1, 2], solve(gram[1, 2], 0.5)[0], atol=1e-12)
+    assert solve(np.zeros((0, 4, 4)), 0.5)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_many_teachers(size):
+    gram = qp_problems.full_rank(np.random.default_rng(0), 1, size).astype(np.float32)
+    _, gap, _ = solve(gram, 4 / size)
+    assert gap.max() < 1e-4
+
+
+def test_no_gradient_flows():
+    gram = tf.Variable(np.diag([1.0, 2.0, 3.0]))
+    with tf.GradientTape() as tape:
+        weights, gap, _ = aekd_tf.solve_capped_simplex_qp(gram, 0.6)
+        total = tf.reduce_sum(weights**2) + gap
+    assert tape.gradient(total, gram) is None
+
+
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+def test_eager_graph_and_xla_agree(solver):
+    gram = tf.constant(qp_problems.kd_gradients(np.random.default_rng(0), 8, 5), tf.float32)
+
+    def weights(gram):
+        return aekd_tf.solve_capped_simplex_qp(gram, 0.4, solver=solver).weights
+
+    graph = tf.function(weights)(gram)
+    compiled = tf.function(weights, jit_compile=True)(gram)
+    tf.config.run_functions_eagerly(True)
+    try:
+        eager = weights(gram)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(graph, eager, atol=1e-5)
+    np.testing.assert_allclose(compiled, eager, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", REFERENCE_SOLVERS)
+def test_references_run_in_a_graph(solver):
+    gram = tf.constant(np.diag([1.0, 2.0, 4.0]))
+    weights = tf.function(
+        lambda gram: aekd_tf.solve_capped_simplex_qp(gram, 1.0, solver=solver).weights
+    )(gram)
+    assert weights.shape == (3,)
+    np.testing.assert_allclose(weights, np.array([4, 2, 1]) / 7, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+@pytest.mark.parametrize("batch", [1, 256])
+def test_compiled_program_stays_on_the_device(solver, batch):
+    gram, caps = tf.zeros([batch, 10, 10]), tf.ones([batch, 10])
+    hlo = qp.COMPILED[solver].experimental_get_compiler_ir(gram, caps)(stage="hlo")
+    assert "while" in hlo
+    for foreign in ("custom-call", "f64[", "<=", "infeed", "outfeed", "send", "recv"):
+        assert foreign not in hlo, foreign
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "message"),
+    [
+        (0.2, r"0\.2.*4 teachers.*0\.8.*1/M = 0\.25"),
+        (0.0, r"C=0\.0.*\(0, 1\]"),
+        (-1.0, r"C=-1\.0"),
+        (1.5, r"C=1\.5"),
+        (float("nan"), "C=nan"),
+        ([0.1, 0.2, 0.3, 0.2], "sum to 0.8"),
+        ([0.5, 0.5], "2 caps for 4 teachers"),
+    ],
+)
+def test_bad_tolerance(tolerance, message):
+    with pytest.raises(ValueError, match=message):
+        aekd_tf.solve_capped_simplex_qp(np.eye(4), tolerance)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="unknown solver 'simplex'.*smo, projected"):
+        aekd_tf.solve_capped_simplex_qp(np.eye(4), 1.0, solver="simplex")
+    with pytest.raises(ValueError, match=r"\[..., M, M\]"):
+        aekd_tf.solve_capped_simplex_qp(np.ones((4, 3)), 1.0)
+    with pytest.raises(ValueError, match="one cap for all"):
+        qp_references.solve_libsvm(np.eye(2), np.array([0.5, 0.7]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-1e3, 1e3, width=32), min_size=6, max_size=6),
+    st.floats(1 / 6, 1),
+)
+def test_projection_against_bisection(point, cap):
+    point = np.array(point)
+    found = aekd_tf.project_capped_simplex(point, cap).numpy()
+    np.testing.assert_allclose(found, reference.project(point, np.full(6, cap)), atol=1e-9)
+    assert abs(found.sum() - 1) < 1e-12
+
+
+def test_projection_is_batched_and_idempotent():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(3, 50, 9)).astype(np.float32) * 3
+    caps = rng.uniform(0.15, 1, (50, 9)).astype(np.float32)
+    found = aekd_tf.project_capped_simplex(points, caps).numpy()
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
+    assert (found <= caps).all()
+    np.testing.assert_allclose(aekd_tf.project_capped_simplex(found, caps), found, atol=1e-6)
+    truth = reference.project(points[1, 7].astype(float), caps[7].astype(float))
+    np.testing.assert_allclose(found[1, 7], truth, atol=1e-6)
