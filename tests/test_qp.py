@@ -11,7 +11,7 @@ from aekd_tf import qp, qp_references
 from aekd_tf.checks import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
 
 # Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
-COUNTS = {2: 400, 5: 400, 10: 300, 25: 60, 64: 10}
+COUNTS = {2: 400, 5: 400, 10: 300, 25: 70}
 
 
 def solve(gram, tolerance=1.0, **options):
@@ -35,7 +35,11 @@ def optimum(gram, caps):
 @pytest.mark.parametrize("generator", qp_problems.GENERATORS)
 def test_exact_against_cvxopt(generator, dtype):
     allowed = 1e-5 if dtype == "float32" else 1e-9
-    tenth_of_a_rounding = 0.1 * np.finfo(dtype).eps
+    # Rounded to float32, a Gram matrix of condition 1e12, of rank 1 or with entries eight
+    # orders of magnitude apart is no longer semi-definite: what lies below a quarter of one
+    # rounding of its largest entry has no optimum to speak of.
+    rounded = generator in ("ill_conditioned", "low_rank", "one_huge") and dtype == "float32"
+    rounding = 0.25 * np.finfo(dtype).eps if rounded else 0.0
     for size, count in COUNTS.items():
         rng = np.random.default_rng(size)
         gram, caps = qp_problems.problems(rng, generator, count, size, dtype)
@@ -43,10 +47,6 @@ def test_exact_against_cvxopt(generator, dtype):
         largest = np.abs(exact).max((1, 2))
         largest[largest == 0] = 1
         exact /= largest[:, None, None]
-        # Rounded to float32, a Gram matrix of condition 1e12 or rank 1 is no longer
-        # semi-definite, and what is below that rounding has no optimum to speak of.
-        lowest = np.linalg.eigvalsh(exact)[:, 0]
-        rounding = np.maximum(-lowest, 0) + tenth_of_a_rounding
         wide = caps.astype(np.float64)
         best = reference.objective(exact, optimum(exact, wide))
         uniform = reference.objective(exact, np.full_like(wide, 1 / size))
@@ -58,10 +58,10 @@ def test_exact_against_cvxopt(generator, dtype):
             assert (weights <= wide + 1e-6).all()
             found = reference.objective(exact, weights)
             scale = np.maximum(np.maximum(np.minimum(best, found), 0.1 * uniform), 1e-300)
-            excess = np.where(found - best > rounding, (found - best) / scale, 0)
+            excess = (found - best - rounding) / scale
             worst = excess.argmax()
             assert excess[worst] <= allowed, (solver, size, worst, found[worst] - best[worst])
-            noise = 2 * allowed + rounding / scale
+            noise = 2 * allowed + np.finfo(dtype).eps / scale
             assert ((found - best) / scale <= gap + noise).all(), (solver, size)
             residual = reference.duality_gap(exact, wide, weights)
             assert (residual / scale <= gap + noise).all(), (solver, size)
@@ -235,7 +235,7 @@ def test_bad_tolerance(tolerance, message):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="unknown solver 'simplex'.*smo, projected"):
+    with pytest.raises(ValueError, match=r"unknown solver 'simplex'.*smo, projected"):
         aekd_tf.solve_capped_simplex_qp(np.eye(4), 1.0, solver="simplex")
     with pytest.raises(ValueError, match=r"\[..., M, M\]"):
         aekd_tf.solve_capped_simplex_qp(np.ones((4, 3)), 1.0)

@@ -116,10 +116,10 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "cifar": {
         "quick": {
             "student": "resnet8",
-            "teachers": "resnet14",
-            "epochs": 12,
-            "teacher_epochs": 12,
-            "train_examples": 5000,
+            "teachers": "resnet8",
+            "epochs": 8,
+            "teacher_epochs": 8,
+            "train_examples": 4000,
         },
         "paper": _PAPER,
     },

@@ -1,0 +1,182 @@
+"""The command line: what is asked for, and what bad input gets."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from aekd_tf import checks, models
+from aekd_tf.experiments import config, teachers
+from aekd_tf.experiments.main import main
+
+
+def refused(capsys, experiment, arguments):
+    """The one line of stderr of a command that must fail."""
+    assert main(experiment, arguments) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset=svhn"], "unknown dataset 'svhn': choose one of cifar10, cifar100"),
+        (["--student=vgg99"], "unknown network 'vgg99': choose one of resnet8"),
+        (["--teachers=resnet56,vgg99"], "unknown network 'vgg99'"),
+        (["--teachers=resnet56,"], "teachers has an empty entry"),
+        (["--weighting=loud"], "unknown weighting 'loud': choose one of aekd, average"),
+        (["--solver=magic"], "unknown solver 'magic': choose one of smo, projected"),
+        (["--preset=slow"], "unknown preset 'slow': choose one of quick, paper"),
+        (["--batch_gradient=sum"], "unknown batch_gradient 'sum': choose one of mean, full"),
+        (["--tolerance=0"], "C=0.0 is outside (0, 1]"),
+        (["-C=-0.5"], "C=-0.5 is outside (0, 1]"),
+        (["--tolerance=1.5"], "C=1.5 is outside (0, 1]"),
+        (["--tolerance=nan"], "C=nan is outside (0, 1]"),
+        (["--tolerance=0.1", "--ensemble_size=5"], "C = 1/M = 0.2, which is the plain average"),
+        (["--ensemble_size=0"], "ensemble_size is 0: give a whole number, at least 1"),
+        (["--ensemble_size=3", "--teachers=resnet8,resnet14"], "ensemble_size is 3 but"),
+        (["--ensemble_size=two"], "--ensemble_size=two"),
+        (["--temperature=0"], "temperature is 0.0: give a finite number above 0"),
+        (["--temperature=nan"], "temperature is nan"),
+        (["--kd_weight=nan"], "kd_weight is nan: give a finite number at least 0"),
+        (["--kd_weight=-1"], "kd_weight is -1.0"),
+        (["--student_loss_weight=inf"], "student_loss_weight is inf"),
+        (["--learning_rate=0"], "learning_rate is 0.0"),
+        (["--epochs=0"], "epochs is 0"),
+        (["--teacher_epochs=-3"], "teacher_epochs is -3"),
+        (["--batch_size=0"], "batch_size is 0"),
+        (["--train_examples=0"], "train_examples is 0"),
+        (["--seed=-1"], "seed is -1"),
+        (["--jit_compile", "--solver=cvxopt"], "jit_compile cannot compile solver=cvxopt"),
+        (["--epoch=3"], "epoch"),
+        (["quick"], "unexpected argument 'quick'"),
+        (["--teachers=missing.keras"], "teacher file missing.keras does not exist"),
+    ],
+)
+def test_bad_flags(capsys, tmp_path, arguments, message):
+    output = tmp_path / "run"
+    assert message in refused(capsys, "cifar", [f"--output_dir={output}", *arguments])
+    assert not output.exists()
+
+
+def test_output_directory_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused(capsys, "digits", [f"--output_dir={tmp_path}/file/run"])
+    assert "cannot be written" in line
+    assert "another --output_dir" in line
+
+
+def test_output_directory_of_another_run(capsys, tmp_path):
+    recorded = config.parse("digits", ["--tolerance=0.5"]).recorded()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": recorded}))
+    line = refused(capsys, "digits", [f"--output_dir={tmp_path}", "-C=0.4"])
+    assert "holds a run with tolerance=0.5, this one asks for tolerance=0.4" in line
+    path.write_text(path.read_text()[:30])
+    assert "cannot be read" in refused(capsys, "digits", [f"--output_dir={tmp_path}"])
+
+
+@pytest.fixture
+def bad_teacher(tmp_path):
+    def write(classes=10, shape=(8, 8, 1), keep=None):
+        path = tmp_path / "teacher.keras"
+        models.create("resnet8", classes, shape).save(path)
+        path.write_bytes(path.read_bytes()[:keep])
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 7}, "gives outputs (None, 7), digits has 10 classes"),
+        ({"shape": (32, 32, 3)}, "takes images (None, 32, 32, 3), digits has (None, 8, 8, 1)"),
+        ({"keep": 5000}, "cannot be read"),
+        ({"keep": 0}, "cannot be read"),
+    ],
+)
+def test_bad_teacher_files(capsys, tmp_path, bad_teacher, options, message):
+    path = bad_teacher(**options)
+    output = tmp_path / "run"
+    line = refused(capsys, "digits", [f"--teachers={path}", f"--output_dir={output}"])
+    assert message in line
+    assert str(path) in line
+    assert not (output / "config.json").exists()
+
+
+def test_truncated_teacher_of_an_earlier_run(capsys, tmp_path, bad_teacher):
+    arguments = ["--ensemble_size=1", "--teachers=resnet8", f"--teachers_dir={tmp_path}"]
+    arguments += [f"--output_dir={tmp_path}/run"]
+    teacher = teachers.plan(config.parse("digits", arguments))[0]
+    path = bad_teacher(keep=3000).rename(teacher.path)
+    settings = tmp_path / "digits_resnet8_0.json"
+    settings.write_text(json.dumps({**teacher.settings, "epochs": 99}))
+    assert "was trained with epochs=99, this run asks for epochs=10" in refused(
+        capsys, "digits", arguments
+    )
+    settings.write_text(json.dumps(teacher.settings))
+    line = refused(capsys, "digits", arguments)
+    assert str(path) in line
+    assert "delete it to have it retrained" in line
+    settings.unlink()
+    assert "delete both files" in refused(capsys, "digits", arguments)
+
+
+def test_absent_data_without_network(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("aekd_tf.data._reachable", lambda host: False)
+    arguments = [f"--data_dir={tmp_path}/none", f"--output_dir={tmp_path}/run"]
+    line = refused(capsys, "cifar", arguments)
+    assert "cifar10 is not in" in line
+    assert "--data_dir" in line
+    assert "--dataset=digits" in line
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_paper_preset_is_section_4_1():
+    parsed = config.parse("cifar", ["--ensemble_size=10"])
+    assert (parsed.student, parsed.networks()) == ("resnet20", ["resnet56"] * 10)
+    assert (parsed.epochs, parsed.teacher_epochs, parsed.batch_size) == (350, 240, 64)
+    assert (parsed.temperature, parsed.kd_weight, parsed.tolerance) == (4, 0.9, 0.6)
+    assert (parsed.learning_rate, parsed.train_examples) == (0.05, None)
+
+
+def test_flags_override_presets():
+    arguments = ["--preset=quick", "--epochs=2", "-C", "0.7", "--teachers=resnet8,a.keras"]
+    parsed = config.parse("cifar", arguments)
+    assert (parsed.epochs, parsed.tolerance, parsed.ensemble_size) == (2, 0.7, 2)
+    assert parsed.networks() == ["resnet8", "a.keras"]
+    assert config.parse("cifar", ["--ensemble_size=1"]).tolerance == 0.6
+
+
+def test_help_shows_our_flags_alone_with_defaults(capsys):
+    assert main("cifar", ["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in config._flag_names("cifar"):
+        assert f"  --{name}" in shown
+    assert shown.count("(default") == len(config._flag_names("cifar"))
+    assert "paper: resnet20" in shown
+    for foreign in ("logtostderr", "tfds", "pdb", "helpfull"):
+        assert foreign not in shown
+
+
+@pytest.mark.parametrize("experiment", ["cifar", "digits", "teachers"])
+def test_help_and_errors_do_not_load_tensorflow(experiment):
+    code = (
+        "import sys; from aekd_tf.experiments.main import main; "
+        f"assert main('{experiment}', ['--help']) == 0; "
+        f"assert main('{experiment}', ['--epochs=0']) == 2; "
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_names_are_the_modules_own():
+    assert isinstance(checks.SOLVERS, tuple)
+    assert keras.saving.get_registered_object("aekd_tf>AdaptiveWeighting") is not None

@@ -1,0 +1,167 @@
+"""Whole runs on little data, through the commands a user types."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import classifier
+
+from aekd_tf import data
+from aekd_tf.experiments.training import SGDWithL2
+
+pytestmark = pytest.mark.xdist_group("experiments")  # one run serves them all
+SMALL = ["--epochs=2", "--teacher_epochs=2", "--train_examples=200", "--batch_size=50"]
+
+
+def command(module, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"aekd_tf.experiments.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run on digits: its directory and what it printed."""
+    directory = tmp_path_factory.mktemp("digits") / "run"
+    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    assert process.returncode == 0, process.stderr
+    return directory, process
+
+
+def test_run_is_clean_and_says_its_plan(finished):
+    _, process = finished
+    lines = process.stdout.splitlines()
+    assert lines[0] == "digits: 200 training, 237 validation, 360 test images"
+    assert lines[1] == "training 2 teachers, 8 steps each: resnet8_0, resnet8_1"
+    assert lines[2] == "training 3 students resnet8, 8 steps each: alone, average, aekd"
+    # Nothing but progress on stderr: no banner, no warning.
+    shown = [line for line in process.stderr.replace("\r", "\n").splitlines() if line.strip()]
+    assert all(line.startswith("[") and "/5] " in line for line in shown), shown
+
+
+def test_table_shows_everyone(finished):
+    _, process = finished
+    for row in (
+        "teacher resnet8_0",
+        "teacher resnet8_1",
+        "ensemble, majority vote",
+        "student alone",
+        "student, AVER",
+        "student, AE-KD",
+    ):
+        assert row in process.stdout
+
+
+def test_results_and_models(finished):
+    directory, _ = finished
+    results = json.loads((directory / "results.json").read_text())
+    assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "resnet8_1"]
+    assert set(results["ensemble"]) == {"majority_vote", "mean_probability"}
+    assert list(results["students"]) == ["alone", "average", "aekd"]
+    assert results["students"]["alone"]["teacher_weights"] is None
+    assert results["students"]["average"]["teacher_weights"] == [0.5, 0.5]
+    assert sum(results["students"]["aekd"]["teacher_weights"]) == pytest.approx(1)
+    student = keras.models.load_model(directory / "student.keras")
+    digits = data.load("digits")
+    logits = student.predict(data.evaluation_pipeline(digits, digits.test), verbose=0)
+    accuracy = float((logits.argmax(-1) == digits.test.labels).mean())
+    assert accuracy == results["students"]["aekd"]["test_accuracy"]
+    recorded = json.loads((directory / "config.json").read_text())["config"]
+    assert recorded["ensemble_size"] == 2
+    for run in ("teacher_resnet8_0", "student_alone", "student_average", "student_aekd"):
+        assert list((directory / "logs" / run / "train").glob("events.*"))
+    assert not list(directory.rglob("*.tmp"))
+
+
+def test_second_run_reuses_everything(finished):
+    directory, first = finished
+    before = (directory / "results.json").read_text()
+    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    assert process.returncode == 0
+    assert "reusing 2 teachers found on disk" in process.stdout
+    assert "reusing 3 students found on disk" in process.stdout
+    assert process.stderr == ""
+    assert (directory / "results.json").read_text() == before
+    assert process.stdout.split("\n\n")[1:] == first.stdout.split("\n\n")[1:]
+
+
+def test_same_seed_same_result_and_missing_parts_are_remade(finished, tmp_path):
+    """One teacher and one student deleted: they come back bit for bit."""
+    directory, _ = finished
+    teacher = directory / "teachers" / "digits_resnet8_1.keras"
+    student = directory / "students" / "aekd.keras"
+    weights = [keras.models.load_model(path).get_weights() for path in (teacher, student)]
+    teacher.unlink()
+    student.unlink()
+    (directory / "students" / "aekd.json").unlink()
+    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    assert "training 1 teachers" in process.stdout
+    assert "training 1 students" in process.stdout
+    for path, expected in zip((teacher, student), weights, strict=True):
+        for found, weight in zip(
+            keras.models.load_model(path).get_weights(), expected, strict=True
+        ):
+            np.testing.assert_array_equal(found, weight)
+
+
+def test_trained_models_of_ones_own_as_teachers(finished, tmp_path):
+    directory, _ = finished
+    own = directory / "student.keras"
+    process = command(
+        "digits",
+        f"--teachers={own},resnet8",
+        f"--teachers_dir={directory}/teachers",
+        f"--output_dir={tmp_path}",
+        "--weighting=average",
+        *SMALL,
+    )
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [t["name"] for t in results["teachers"]] == ["student", "resnet8_1"]
+    assert list(results["students"]) == ["alone", "average"]
+
+
+def test_teachers_command(finished, tmp_path):
+    directory, _ = finished
+    arguments = ["--dataset=digits", "--teachers=resnet8", "--ensemble_size=2"]
+    arguments += [f"--teachers_dir={directory}/teachers", f"--output_dir={tmp_path}"]
+    process = command("teachers", *arguments, *SMALL)
+    assert process.returncode == 0, process.stderr
+    assert "reusing 2 teachers" in process.stdout
+    assert "resnet8_1" in process.stdout
+    assert "majority vote" in process.stdout
+
+
+def test_another_configuration_is_refused(finished):
+    directory, _ = finished
+    process = command("digits", "--ensemble_size=2", "-C=0.7", f"--output_dir={directory}", *SMALL)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1
+    assert "holds a run with tolerance=0.6" in process.stderr
+
+
+def test_weight_decay_is_part_of_the_gradient(toy_data):
+    """Against the recursion written out: v = 0.9 v - lr (g + l2 w), Nesterov."""
+    model = classifier(1)
+    optimizer = SGDWithL2(0.1, momentum=0.9, nesterov=True, l2=0.01)
+    variable = model.trainable_variables[0]
+    weight = variable.numpy()
+    velocity = np.zeros_like(weight)
+    gradient = np.full_like(weight, 0.3)
+    for _ in range(3):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        total = gradient + 0.01 * weight
+        velocity = 0.9 * velocity - 0.1 * total
+        weight = weight + 0.9 * velocity - 0.1 * total
+    np.testing.assert_allclose(variable.numpy(), weight, atol=1e-6)
+    config = keras.optimizers.serialize(optimizer)
+    assert keras.optimizers.deserialize(config).l2 == 0.01
