@@ -20,7 +20,7 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     The sections: `teacher_weights` (each teacher's mean weight), `teachers` (effective
     number of teachers, gradient conflict, QP gap), `loss` (total and components),
     `accuracy` and whatever else was compiled, each for training and validation. The custom
-    scalars page shows all teacher weights in one chart.
+    scalars page shows all teacher weights in one chart, and all losses in another.
 
     Args:
         log_dir: a directory of its own a run.
@@ -37,7 +37,9 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         self._step = 0
         charts = [
             ("Teacher weights", "teacher_weights/.*"),
+            ("Effective number of teachers", "teachers/effective_teachers"),
             ("Losses", "loss/.*"),
+            ("Accuracy", "accuracy/.*"),
         ]
         layout = layout_pb2.Layout(
             category=[

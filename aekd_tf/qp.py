@@ -172,9 +172,10 @@ def _caps(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
     return tf.where(total < 1, caps / total, caps)
 
 
-def _solve_in_graph(
+def solve_in_graph(
     solver: str, gram: tf.Tensor, caps: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`(weights, gap, iterations)` of `gram [N, M, M]` under `caps [N, M]`, not yet compiled."""
     weights, iterations = CappedSimplexSolver(normalised(gram)[0], caps).run(solver)
     weights, gap = certify(gram, caps, weights)
     return weights, gap, iterations
@@ -184,7 +185,7 @@ def _solve_in_graph(
 # hundred steps, and a step outside XLA as much as a whole solve.
 COMPILED = {
     solver: tf.function(
-        functools.partial(_solve_in_graph, solver), jit_compile=True, autograph=False
+        functools.partial(solve_in_graph, solver), jit_compile=True, autograph=False
     )
     for solver in IN_GRAPH_SOLVERS
 }

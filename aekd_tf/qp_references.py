@@ -40,8 +40,11 @@ def solve_scaled(
     return solve_one(gram / (2 * trace), caps)
 
 
-def solve_cvxopt(gram: np.ndarray, caps: np.ndarray) -> tuple[np.ndarray, int]:
-    """Interior point at tight tolerances on one float64 problem `[M, M]`, `[M]`."""
+_TIGHT = {"abstol": 1e-14, "reltol": 1e-12, "feastol": 1e-12, "maxiters": 100}
+
+
+def solve_cvxopt(gram: np.ndarray, caps: np.ndarray, tight: bool = True) -> tuple[np.ndarray, int]:
+    """Interior point on one float64 problem `[M, M]`, `[M]`, at tight or default tolerances."""
     try:
         from cvxopt import matrix, solvers
     except ImportError as error:
@@ -54,13 +57,7 @@ def solve_cvxopt(gram: np.ndarray, caps: np.ndarray) -> tuple[np.ndarray, int]:
         h=matrix(np.concatenate([np.zeros(size), caps])),
         A=matrix(np.ones((1, size))),
         b=matrix(1.0),
-        options={
-            "show_progress": False,
-            "abstol": 1e-14,
-            "reltol": 1e-12,
-            "feastol": 1e-12,
-            "maxiters": 100,
-        },
+        options={"show_progress": False, **(_TIGHT if tight else {})},
     )
     return np.asarray(result["x"]).ravel(), int(result["iterations"])
 

@@ -47,7 +47,7 @@ class CappedSimplexSolver:
                 moved, fresh, steps = self._newton_steps(weights, gradient, iterations, active)
                 after = tf.reduce_sum(moved * fresh, -1) / 2
                 # A whole round without a decrease: rounding, which no step will undo.
-                gain = 0.1 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
+                gain = 0.01 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
                 unsolved = (before - after > gain) & self._unsolved(moved, fresh)
                 return moved, fresh, steps, active & unsolved
 
@@ -194,6 +194,8 @@ class CappedSimplexSolver:
         both = solved[:, :, None] & solved[:, None, :]
         direction = _solve_semidefinite(tf.where(both, hessian, self.zero), -slope)
         direction = tf.where(is_base, -tf.reduce_sum(direction, -1, keepdims=True), direction)
+        length = tf.reduce_sum(tf.abs(direction), -1, keepdims=True)
+        direction = tf.math.divide_no_nan(direction, length)
         descent = -tf.reduce_sum(direction * slope, -1, keepdims=True)
         moves = free & (descent > 0) & (direction != 0)
         direction = tf.where(moves, direction, self.zero)
@@ -201,13 +203,13 @@ class CappedSimplexSolver:
         curvature = tf.reduce_sum(
             direction * accurate_matvec(self.gram, direction), -1, keepdims=True
         )
-        length = tf.where(curvature > 0, tf.math.divide_no_nan(descent, curvature), self.dtype.max)
+        ideal = tf.where(curvature > 0, tf.math.divide_no_nan(descent, curvature), self.dtype.max)
 
         room = tf.where(direction > 0, self.caps - weights, weights)
         reach = tf.where(moves, tf.math.divide_no_nan(room, tf.abs(direction)), self.dtype.max)
         nearest = tf.reduce_min(reach, -1, keepdims=True)
-        reached = moves & (reach <= nearest) & (nearest < length)
-        moved = weights + tf.minimum(nearest, length) * direction
+        reached = moves & (reach <= nearest) & (nearest < ideal)
+        moved = weights + tf.minimum(nearest, ideal) * direction
         moved = tf.where(reached, tf.where(direction > 0, self.caps, self.zero), moved)
         return tf.clip_by_value(moved, self.zero, self.caps), tf.reduce_any(reached, -1)
 

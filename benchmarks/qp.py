@@ -1,0 +1,199 @@
+"""Times the capped-simplex QP: every solver, sizes 2 to 100, one problem and 256, one run.
+
+    python benchmarks/qp.py docs/qp.md docs/qp.png
+
+The contestants take turns on the same problems, so that a machine that changes speed
+changes it for all; medians and ratios of medians are reported. `compiled` is one XLA
+program a call; `graph` is the same solver in a `tf.function` without XLA; CVXOPT (its
+default tolerances, and tight ones as `solver="cvxopt"` uses) and LIBSVM are called from
+Python, one problem after the other, as they would be without this package. TorchJD's UPGrad
+reference (quadprog) joins where it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from aekd_tf import qp, qp_references
+
+SIZES = (2, 5, 10, 25, 50, 100)
+BATCHES = (1, 256)
+ROUNDS = {1: 150, 256: 5}
+CAP = 0.4
+
+
+def gram_matrices(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Gram matrices of mean softened-KD gradients, 10 classes, batch 64."""
+
+    def softened(logits):
+        exponent = np.exp((logits - logits.max(-1, keepdims=True)) / 4)
+        return exponent / exponent.sum(-1, keepdims=True)
+
+    shared = rng.normal(size=(count, 1, 64, 10)) * 3
+    student = softened(shared + rng.normal(size=(count, 1, 64, 10)) * 2)
+    teachers = softened(shared + rng.normal(size=(count, size, 64, 10)))
+    gradients = 4 * (student - teachers).mean(2)
+    return gradients @ gradients.transpose(0, 2, 1)
+
+
+def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]:
+    """What takes turns: name -> function of `[batch, M, M]` that returns NumPy weights."""
+    cap = max(CAP, 1 / size)
+    caps = np.full(size, cap)
+    fixed = tf.fill([batch, size], tf.constant(cap, tf.float32))
+
+    def in_graph(solver: str, jit: bool) -> Callable[[np.ndarray], Any]:
+        function = tf.function(
+            lambda gram: qp.solve_in_graph(solver, gram, fixed), jit_compile=jit, autograph=False
+        )
+        return lambda gram: function(tf.constant(gram, tf.float32))[0].numpy()
+
+    def one_by_one(solve: Callable) -> Callable[[np.ndarray], Any]:
+        return lambda grams: [qp_references.solve_scaled(solve, g, caps)[0] for g in grams]
+
+    found = {
+        "smo compiled": in_graph("smo", True),
+        "projected compiled": in_graph("projected", True),
+        "smo graph": in_graph("smo", False),
+        "cvxopt": one_by_one(lambda g, c: qp_references.solve_cvxopt(g, c, tight=False)),
+        "cvxopt tight": one_by_one(qp_references.solve_cvxopt),
+        "libsvm": one_by_one(qp_references.solve_libsvm),
+    }
+    return found
+
+
+def measure(size: int, batch: int) -> dict[str, float]:
+    """Median seconds a call of every contestant, taking turns."""
+    rng = np.random.default_rng(size)
+    turns = contestants(size, batch)
+    problems = [gram_matrices(rng, batch, size) for _ in range(ROUNDS[batch])]
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for solve in turns.values():
+        solve(problems[0])
+    for gram in tqdm(problems, desc=f"M={size} batch={batch}", leave=False):
+        for name, solve in turns.items():
+            started = time.perf_counter()
+            solve(gram)
+            seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
+    """Median seconds of a resnet20 step on 32x32 images, given teacher logits, and of its QP."""
+    import keras
+
+    import aekd_tf
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(batch, 32, 32, 3)), tf.float32)
+    labels = tf.constant(rng.integers(0, 10, batch))
+    logits = tf.constant(rng.normal(size=(teachers, batch, 10)) * 3, tf.float32)
+
+    class Given(aekd_tf.TeacherEnsemble):
+        def logits(self, inputs):
+            return logits
+
+    inputs = keras.Input((32, 32, 3))
+    stub = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    turns = {}
+    for name in ("aekd", "average"):
+        student = aekd_tf.models.create("resnet20", 10, (32, 32, 3))
+        model = aekd_tf.EnsembleDistiller(student, Given([stub] * teachers), weighting=name)
+        model.compile("sgd", loss)
+        turns[name] = lambda model=model: model.train_on_batch(images, labels)
+        turns[name]()
+    weight = tf.function(
+        lambda output: model._weigh_teachers(logits, output, tf.fill([batch], 1 / batch))
+    )
+    model.weighting = aekd_tf.AdaptiveWeighting()
+    output = logits[0] + 1.0
+    turns["weights alone"] = lambda: weight(output)[0].numpy()
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    turns["weights alone"]()
+    for _ in tqdm(range(40), desc="resnet20 step", leave=False):
+        for name, call in turns.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def table(results: dict[tuple[int, int], dict[str, float]], step: dict[str, float]) -> str:
+    """Markdown: microseconds a problem, and ratios to CVXOPT and LIBSVM."""
+    names = list(next(iter(results.values())))
+    lines = [
+        "# The QP's speed",
+        "",
+        "    python benchmarks/qp.py docs/qp.md docs/qp.png",
+        "",
+        f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; microseconds "
+        f"a problem, medians of calls that took turns; C = {CAP}, Gram matrices of softened-KD "
+        "gradients, float32 in the graph, float64 outside.",
+        "",
+        "| M | batch | " + " | ".join(names) + " | smo / cvxopt | smo / libsvm |",
+        "|--:|--:|" + "--:|" * (len(names) + 2),
+    ]
+    for (batch, size), medians in results.items():
+        cells = [f"{1e6 * medians[name] / batch:.1f}" for name in names]
+        smo = medians["smo compiled"]
+        cells += [f"{smo / medians['cvxopt']:.3f}", f"{smo / medians['libsvm']:.3f}"]
+        lines.append(f"| {size} | {batch} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "resnet20 student, batch 64, 10 teachers' logits given: a step takes "
+        f"{1e3 * step['aekd']:.1f} ms by AE-KD and {1e3 * step['average']:.1f} ms by AVER; "
+        "gradients, Gram matrix and QP alone take "
+        f"{1e3 * step['weights alone']:.2f} ms, {step['weights alone'] / step['aekd']:.1%} of the "
+        "step.",
+        "",
+        "![Microseconds a problem](qp.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
+    colours = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#555555")
+    _, axes = plt.subplots(1, len(BATCHES), figsize=(10, 3.8), sharey=True)
+    for axis, batch in zip(axes, BATCHES, strict=True):
+        for name, colour in zip(next(iter(results.values())), colours, strict=True):
+            values = [1e6 * results[batch, size][name] / batch for size in SIZES]
+            axis.loglog(SIZES, values, "o-", color=colour, label=name, ms=4)
+        axis.set_title("one problem a call" if batch == 1 else f"{batch} problems a call")
+        axis.set_xlabel("teachers M")
+        axis.set_xticks(SIZES, SIZES)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("microseconds a problem")
+    axes[0].legend(fontsize=8)
+    plt.tight_layout()
+    plt.savefig(target, dpi=130)
+
+
+def main(report: str, picture: str) -> None:
+    results = {(batch, size): measure(size, batch) for batch in BATCHES for size in SIZES}
+    text = table(results, share_of_a_step())
+    with open(report, "w", encoding="utf-8") as file:
+        file.write(text)
+    draw(results, picture)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
