@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.checks import IN_GRAPH_SOLVERS, SOLVERS, check_choice, check_tolerance
+from aekd_tf.checks import (
+    IN_GRAPH_SOLVERS,
+    REFERENCE_SOLVERS,
+    SOLVERS,
+    check_choice,
+    check_tolerance,
+)
 from aekd_tf.qp_algebra import certify, normalised, project
 from aekd_tf.qp_steps import CappedSimplexSolver
 
@@ -105,28 +111,12 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     size = gram.shape[-1]
     if gram.shape.rank is None or gram.shape.rank < 2 or size is None or gram.shape[-2] != size:
         raise ValueError(f"gram must have shape [..., M, M] with static M, got {gram.shape}")
-    caps = _caps(tolerance, size, gram.dtype)
-
-    gram = tf.stop_gradient(gram)
-    batch_shape = tf.shape(gram)[:-2]
-    caps = tf.broadcast_to(caps, tf.concat([batch_shape, [size]], 0))
-    flat_gram = tf.reshape(gram, [-1, size, size])
-    flat_caps = tf.reshape(caps, [-1, size])
-    if solver in IN_GRAPH_SOLVERS:
-        weights, gap, iterations = COMPILED[solver](flat_gram, flat_caps)
-    else:
-        from aekd_tf import qp_references
-
-        candidate, iterations = qp_references.solve(flat_gram, flat_caps, solver)
-        weights, gap = certify(flat_gram, flat_caps, candidate)
-    static_batch = gram.shape[:-2]
-    weights = tf.reshape(tf.stop_gradient(weights), tf.concat([batch_shape, [size]], 0))
-    gap = tf.reshape(tf.stop_gradient(gap), batch_shape)
-    iterations = tf.reshape(iterations, batch_shape)
-    weights.set_shape([*static_batch, size])
-    gap.set_shape(static_batch)
-    iterations.set_shape(static_batch)
-    return QPSolution(weights, gap, iterations)
+    caps = _checked(tolerance, size, gram.dtype)
+    if solver in REFERENCE_SOLVERS:
+        return QPSolution(*solve(solver, gram, caps))
+    if tf.executing_eagerly() and not tf.config.functions_run_eagerly():
+        return QPSolution(*_program(solver, gram.shape, caps.shape, gram.dtype)(gram, caps))
+    return QPSolution(*COMPILED[solver](gram, caps))
 
 
 def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
@@ -156,36 +146,57 @@ def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
     size = point.shape[-1]
     if size is None:
         raise ValueError(f"point must have a static last dimension, got {point.shape}")
-    return project(point, _caps(tolerance, size, point.dtype))
+    caps = _spread(_checked(tolerance, size, point.dtype), tf.shape(point))
+    return project(point, caps)
 
 
-def _caps(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
-    """`[M]` or `[..., M]` caps, checked where their values are known."""
+def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
+    """`tolerance` as a tensor, checked where its values are known."""
     if not tf.is_tensor(tolerance):
-        tolerance = tf.constant(np.asarray(tolerance, np.float64))
-    value = tf.get_static_value(tolerance)
-    if value is not None:
+        check_tolerance(tolerance, size)
+        return tf.constant(np.asarray(tolerance, dtype.as_numpy_dtype))
+    if (value := tf.get_static_value(tolerance)) is not None:
         check_tolerance(value, size)
-    caps = tf.cast(tolerance, dtype) + tf.zeros([size], dtype)
-    # Caps that sum to 1 but for rounding leave one feasible point: the caps themselves.
+    return tf.cast(tolerance, dtype)
+
+
+def _spread(caps: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Caps `[...]` as `shape`; those that sum to 1 but for rounding are made to do so."""
+    caps = tf.broadcast_to(caps, shape)
     total = tf.reduce_sum(caps, -1, keepdims=True)
     return tf.where(total < 1, caps / total, caps)
 
 
-def solve_in_graph(
-    solver: str, gram: tf.Tensor, caps: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`(weights, gap, iterations)` of `gram [N, M, M]` under `caps [N, M]`, not yet compiled."""
-    weights, iterations = CappedSimplexSolver(normalised(gram)[0], caps).run(solver)
-    weights, gap = certify(gram, caps, weights)
-    return weights, gap, iterations
+def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The same on checked arguments: `gram [..., M, M]`, caps `[]` or `[..., M]`."""
+    gram = tf.stop_gradient(gram)
+    size, batch_shape = gram.shape[-1], tf.shape(gram)[:-2]
+    caps = _spread(tf.stop_gradient(caps), tf.shape(gram)[:-1])
+    flat_gram = tf.reshape(gram, [-1, size, size])
+    flat_caps = tf.reshape(caps, [-1, size])
+    if solver in IN_GRAPH_SOLVERS:
+        scaled, _ = normalised(flat_gram)
+        candidate, iterations = CappedSimplexSolver(scaled, flat_caps).run(solver)
+    else:
+        from aekd_tf import qp_references
+
+        candidate, iterations = qp_references.solve(flat_gram, flat_caps, solver)
+    flat_weights, flat_gap = certify(flat_gram, flat_caps, candidate)
+    weights = tf.ensure_shape(tf.reshape(flat_weights, tf.shape(caps)), gram.shape[:-1])
+    gap = tf.ensure_shape(tf.reshape(flat_gap, batch_shape), gram.shape[:-2])
+    return weights, gap, tf.ensure_shape(tf.reshape(iterations, batch_shape), gram.shape[:-2])
 
 
 # One compiled program a solver, wherever it is called from: dispatch costs as much as a
 # hundred steps, and a step outside XLA as much as a whole solve.
 COMPILED = {
-    solver: tf.function(
-        functools.partial(solve_in_graph, solver), jit_compile=True, autograph=False
-    )
+    solver: tf.function(functools.partial(solve, solver), jit_compile=True, autograph=False)
     for solver in IN_GRAPH_SOLVERS
 }
+
+
+@functools.cache
+def _program(solver: str, gram: tf.TensorShape, caps: tf.TensorShape, dtype: tf.DType) -> Any:
+    """The program for one shape; calling it spares `tf.function`'s look-up, half the dispatch."""
+    specs = tf.TensorSpec(gram, dtype), tf.TensorSpec(caps, dtype)
+    return COMPILED[solver].get_concrete_function(*specs)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.qp_algebra import UNIFORM_SHARE, accurate_matvec, matvec, project, start
+from aekd_tf.qp_algebra import (
+    UNIFORM_SHARE,
+    accurate_matvec,
+    anywhere,
+    largest_of,
+    matvec,
+    project,
+    smallest_of,
+    start,
+    total,
+)
 
 
 def stop_tolerance(dtype: tf.DType) -> float:
@@ -30,14 +40,14 @@ class CappedSimplexSolver:
         self.diagonal = tf.linalg.diag_part(gram)
         self.start = start(caps)
         self.start_gradient = accurate_matvec(gram, self.start)
-        self.floor = UNIFORM_SHARE / 2 * tf.reduce_sum(self.start * self.start_gradient, -1)
+        self.floor = UNIFORM_SHARE / 2 * total(self.start * self.start_gradient, -1)
 
     def run(self, solver: str) -> tuple[tf.Tensor, tf.Tensor]:
         """`(weights, iterations)` when every problem is solved or has stopped moving."""
         inner = self._smo_steps if solver == "smo" else self._projected_steps
 
         def round_(weights, gradient, iterations, active, rounds):
-            before = tf.reduce_sum(weights * gradient, -1) / 2
+            before = total(weights * gradient, -1) / 2
             weights, iterations = inner(weights, gradient, iterations, active)
             # Asked of a fresh gradient: the steps' own one has drifted.
             gradient = accurate_matvec(self.gram, weights)
@@ -45,19 +55,19 @@ class CappedSimplexSolver:
 
             def newton():
                 moved, fresh, steps = self._newton_steps(weights, gradient, iterations, active)
-                after = tf.reduce_sum(moved * fresh, -1) / 2
+                after = total(moved * fresh, -1) / 2
                 # A whole round without a decrease: rounding, which no step will undo.
                 gain = 0.01 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
                 unsolved = (before - after > gain) & self._unsolved(moved, fresh)
                 return moved, fresh, steps, active & unsolved
 
             state = tf.cond(
-                tf.reduce_any(active), newton, lambda: (weights, gradient, iterations, active)
+                anywhere(active), newton, lambda: (weights, gradient, iterations, active)
             )
             return *state, rounds + 1
 
         def unfinished(weights, gradient, iterations, active, rounds):
-            return tf.reduce_any(active) & (rounds < 4 * self.size + 20)
+            return anywhere(active) & (rounds < 4 * self.size + 20)
 
         state = (
             self.start,
@@ -70,13 +80,13 @@ class CappedSimplexSolver:
         return weights, iterations
 
     def _unsolved(self, weights: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        low = tf.reduce_min(tf.where(weights < self.caps, gradient, self.dtype.max), -1)
-        high = tf.reduce_max(tf.where(weights > 0, gradient, self.dtype.min), -1)
-        objective = tf.reduce_sum(weights * gradient, -1) / 2
+        low = smallest_of(tf.where(weights < self.caps, gradient, self.dtype.max), -1)
+        high = largest_of(tf.where(weights > 0, gradient, self.dtype.min), -1)
+        objective = total(weights * gradient, -1) / 2
         return high - low > stop_tolerance(self.dtype) * tf.maximum(objective, self.floor)
 
     def _pick(self, mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.where(mask, value, self.zero), -1, keepdims=True)
+        return total(tf.where(mask, value, self.zero), -1, keepdims=True)
 
     def _smo_steps(self, weights, gradient, iterations, active):
         """Pairwise coordinate steps with second-order selection of the pair.
@@ -87,7 +97,7 @@ class CappedSimplexSolver:
         dtype, tiny = self.dtype, self.epsilon
         norms = self.diagonal[:, :, None] + self.diagonal[:, None, :]
         distances = tf.maximum(norms - 2 * self.gram, tiny * norms)
-        objective = tf.reduce_sum(weights * gradient, -1) / 2
+        objective = total(weights * gradient, -1) / 2
 
         def at(value, position):
             return tf.gather(value, position, batch_dims=1)
@@ -98,7 +108,7 @@ class CappedSimplexSolver:
             distances_i = at(distances, i)
             can_fall = weights > 0
             difference = tf.where(can_fall, gradient - at(rising, i)[:, None], self.zero)
-            violation = tf.reduce_max(difference, -1)
+            violation = largest_of(difference, -1)
             level = stop_tolerance(dtype) * tf.maximum(objective, self.floor)
             gain = tf.math.divide_no_nan(tf.square(difference), distances_i)
             j = tf.argmax(tf.where(difference > 0, gain, -1), -1, output_type=tf.int32)
@@ -119,7 +129,7 @@ class CappedSimplexSolver:
             return moved, gradient, objective, iterations, active, count + 1
 
         def unfinished(weights, gradient, objective, iterations, active, count):
-            return tf.reduce_any(active) & (count < 2 * self.size + 10)
+            return anywhere(active) & (count < 2 * self.size + 10)
 
         state = (weights, gradient, objective, iterations, active, tf.constant(0))
         weights, _, _, iterations, *_ = tf.while_loop(unfinished, step, state)
@@ -129,15 +139,15 @@ class CappedSimplexSolver:
         """Accelerated projected gradient (FISTA) with adaptive restart."""
         # Two upper bounds of the largest eigenvalue: the trace and the largest row sum.
         lipschitz = tf.minimum(
-            tf.reduce_sum(self.diagonal, -1),
-            tf.reduce_max(tf.reduce_sum(tf.abs(self.gram), -1), -1),
+            total(self.diagonal, -1),
+            largest_of(total(tf.abs(self.gram), -1), -1),
         )
         rate = tf.math.divide_no_nan(tf.ones([], self.dtype), lipschitz)[:, None]
 
         def step(weights, ahead, momentum, iterations, active, count):
             moved = project(ahead - rate * matvec(self.gram, ahead), self.caps)
             change = moved - weights
-            restart = tf.reduce_sum((ahead - moved) * change, -1, keepdims=True) > 0
+            restart = total((ahead - moved) * change, -1, keepdims=True) > 0
             grown = (1 + tf.sqrt(1 + 4 * tf.square(momentum))) / 2
             ahead = tf.where(restart, moved, moved + (momentum - 1) / grown * change)
             momentum = tf.where(restart, tf.ones_like(grown), grown)
@@ -147,7 +157,7 @@ class CappedSimplexSolver:
             return weights, ahead, momentum, iterations, active, count + 1
 
         def unfinished(weights, ahead, momentum, iterations, active, count):
-            return tf.reduce_any(active) & (count < 50)
+            return anywhere(active) & (count < 50)
 
         del gradient
         state = (
@@ -171,7 +181,7 @@ class CappedSimplexSolver:
             return weights, gradient, iterations, active & blocked, count + 1
 
         def unfinished(weights, gradient, iterations, active, count):
-            return tf.reduce_any(active) & (count < self.size)
+            return anywhere(active) & (count < self.size)
 
         state = (weights, gradient, iterations, active, tf.constant(0))
         return tf.while_loop(unfinished, step, state)[:3]
@@ -193,25 +203,23 @@ class CappedSimplexSolver:
         slope = tf.where(solved, gradient - self._pick(is_base, gradient), self.zero)
         both = solved[:, :, None] & solved[:, None, :]
         direction = _solve_semidefinite(tf.where(both, hessian, self.zero), -slope)
-        direction = tf.where(is_base, -tf.reduce_sum(direction, -1, keepdims=True), direction)
-        length = tf.reduce_sum(tf.abs(direction), -1, keepdims=True)
+        direction = tf.where(is_base, -total(direction, -1, keepdims=True), direction)
+        length = total(tf.abs(direction), -1, keepdims=True)
         direction = tf.math.divide_no_nan(direction, length)
-        descent = -tf.reduce_sum(direction * slope, -1, keepdims=True)
+        descent = -total(direction * slope, -1, keepdims=True)
         moves = free & (descent > 0) & (direction != 0)
         direction = tf.where(moves, direction, self.zero)
         # Exact line search: the solve is rough where gradients are nearly dependent.
-        curvature = tf.reduce_sum(
-            direction * accurate_matvec(self.gram, direction), -1, keepdims=True
-        )
+        curvature = total(direction * accurate_matvec(self.gram, direction), -1, keepdims=True)
         ideal = tf.where(curvature > 0, tf.math.divide_no_nan(descent, curvature), self.dtype.max)
 
         room = tf.where(direction > 0, self.caps - weights, weights)
         reach = tf.where(moves, tf.math.divide_no_nan(room, tf.abs(direction)), self.dtype.max)
-        nearest = tf.reduce_min(reach, -1, keepdims=True)
+        nearest = smallest_of(reach, -1, keepdims=True)
         reached = moves & (reach <= nearest) & (nearest < ideal)
         moved = weights + tf.minimum(nearest, ideal) * direction
         moved = tf.where(reached, tf.where(direction > 0, self.caps, self.zero), moved)
-        return tf.clip_by_value(moved, self.zero, self.caps), tf.reduce_any(reached, -1)
+        return tf.clip_by_value(moved, self.zero, self.caps), anywhere(reached, -1)
 
 
 def _solve_semidefinite(matrix: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
@@ -232,19 +240,19 @@ def _solve_semidefinite(matrix: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         remaining = tf.math.divide_no_nan(tf.linalg.diag_part(table[..., :size]), original)
         remaining = tf.where((original > 0) & ~pivoted, remaining, zero)
         chosen = tf.argmax(remaining, -1, output_type=tf.int32)
-        going &= tf.reduce_max(remaining, -1) > threshold
+        going &= largest_of(remaining, -1) > threshold
         is_chosen = (index == chosen[:, None]) & going[:, None]
         row = tf.gather(table, chosen, batch_dims=1)
         row = tf.math.divide_no_nan(row, tf.gather(row, chosen, batch_dims=1)[:, None])
-        column = tf.reduce_sum(tf.where(is_chosen[:, None, :], table[..., :size], zero), -1)
+        column = total(tf.where(is_chosen[:, None, :], table[..., :size], zero), -1)
         reduced = table - column[..., None] * row[:, None, :]
         table = tf.where(is_chosen[..., None], row[:, None, :], reduced)
         return table, pivoted | is_chosen, going, count + 1
 
     def unfinished(table, pivoted, going, count):
-        return tf.reduce_any(going) & (count < size)
+        return anywhere(going) & (count < size)
 
     nothing = tf.zeros_like(right, tf.bool)
-    state = (table, nothing, tf.reduce_any(original > 0, -1), tf.constant(0))
+    state = (table, nothing, anywhere(original > 0, -1), tf.constant(0))
     table, pivoted, *_ = tf.while_loop(unfinished, eliminate, state)
     return tf.where(pivoted, table[..., size], zero)

@@ -3,8 +3,9 @@
     python benchmarks/qp.py docs/qp.md docs/qp.png
 
 The contestants take turns on the same problems, so that a machine that changes speed
-changes it for all; medians and ratios of medians are reported. `compiled` is one XLA
-program a call; `graph` is the same solver in a `tf.function` without XLA; CVXOPT (its
+changes it for all; medians and ratios of medians are reported. `smo` and `projected` are
+`solve_capped_simplex_qp` as called, one XLA program; `no XLA` is the same solver in a plain
+`tf.function`; CVXOPT (its
 default tolerances, and tight ones as `solver="cvxopt"` uses) and LIBSVM are called from
 Python, one problem after the other, as they would be without this package. TorchJD's UPGrad
 reference (quadprog) joins where it is installed.
@@ -29,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+import aekd_tf
 from aekd_tf import qp, qp_references
 
 SIZES = (2, 5, 10, 25, 50, 100)
@@ -55,21 +57,21 @@ def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]
     """What takes turns: name -> function of `[batch, M, M]` that returns NumPy weights."""
     cap = max(CAP, 1 / size)
     caps = np.full(size, cap)
-    fixed = tf.fill([batch, size], tf.constant(cap, tf.float32))
 
-    def in_graph(solver: str, jit: bool) -> Callable[[np.ndarray], Any]:
-        function = tf.function(
-            lambda gram: qp.solve_in_graph(solver, gram, fixed), jit_compile=jit, autograph=False
-        )
-        return lambda gram: function(tf.constant(gram, tf.float32))[0].numpy()
+    def compiled(solver: str) -> Callable[[np.ndarray], Any]:
+        return lambda gram: aekd_tf.solve_capped_simplex_qp(
+            tf.constant(gram, tf.float32), cap, solver=solver
+        ).weights.numpy()
+
+    graph = tf.function(lambda gram: qp.solve("smo", gram, tf.constant(cap)), autograph=False)
 
     def one_by_one(solve: Callable) -> Callable[[np.ndarray], Any]:
         return lambda grams: [qp_references.solve_scaled(solve, g, caps)[0] for g in grams]
 
     found = {
-        "smo compiled": in_graph("smo", True),
-        "projected compiled": in_graph("projected", True),
-        "smo graph": in_graph("smo", False),
+        "smo": compiled("smo"),
+        "projected": compiled("projected"),
+        "smo, no XLA": lambda gram: graph(tf.constant(gram, tf.float32))[0].numpy(),
         "cvxopt": one_by_one(lambda g, c: qp_references.solve_cvxopt(g, c, tight=False)),
         "cvxopt tight": one_by_one(qp_references.solve_cvxopt),
         "libsvm": one_by_one(qp_references.solve_libsvm),
@@ -96,8 +98,6 @@ def measure(size: int, batch: int) -> dict[str, float]:
 def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
     """Median seconds of a resnet20 step on 32x32 images, given teacher logits, and of its QP."""
     import keras
-
-    import aekd_tf
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -152,7 +152,7 @@ def table(results: dict[tuple[int, int], dict[str, float]], step: dict[str, floa
     ]
     for (batch, size), medians in results.items():
         cells = [f"{1e6 * medians[name] / batch:.1f}" for name in names]
-        smo = medians["smo compiled"]
+        smo = medians["smo"]
         cells += [f"{smo / medians['cvxopt']:.3f}", f"{smo / medians['libsvm']:.3f}"]
         lines.append(f"| {size} | {batch} | " + " | ".join(cells) + " |")
     lines += [

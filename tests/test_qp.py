@@ -210,7 +210,7 @@ def test_references_run_in_a_graph(solver):
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 @pytest.mark.parametrize("batch", [1, 256])
 def test_compiled_program_stays_on_the_device(solver, batch):
-    gram, caps = tf.zeros([batch, 10, 10]), tf.ones([batch, 10])
+    gram, caps = tf.zeros([batch, 10, 10]), tf.constant(0.6)
     hlo = qp.COMPILED[solver].experimental_get_compiler_ir(gram, caps)(stage="hlo")
     assert "while" in hlo
     for foreign in ("custom-call", "f64[", "<=", "infeed", "outfeed", "send", "recv"):
