@@ -18,6 +18,7 @@ _HOME = {
     "QPSolution": "aekd_tf.qp",
     "TeacherEnsemble": "aekd_tf.ensemble",
     "UniformWeighting": "aekd_tf.weighting",
+    "Weighting": "aekd_tf.weighting",
     "distillation_loss": "aekd_tf.losses",
     "project_capped_simplex": "aekd_tf.qp",
     "solve_capped_simplex_qp": "aekd_tf.qp",
@@ -31,6 +32,7 @@ __all__ = [
     "QPSolution",
     "TeacherEnsemble",
     "UniformWeighting",
+    "Weighting",
     "__version__",
     "data",
     "distillation_loss",
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from aekd_tf.ensemble import TeacherEnsemble
     from aekd_tf.losses import distillation_loss
     from aekd_tf.qp import QPSolution, project_capped_simplex, solve_capped_simplex_qp
-    from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting
+    from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import urllib.request
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,13 @@ def _load_cifar(name: str, data_dir: str | None) -> tuple[Split, Split, dict[str
     builder = _prepared_builder(name, data_dir)
     splits = []
     for split in ("train", "test"):
-        content = builder.as_dataset(split=split, batch_size=-1)
+        try:
+            content = builder.as_dataset(split=split, batch_size=-1)
+        except Exception as error:
+            raise DataError(
+                f"{name} in {builder.data_path} cannot be read ({_first_line(error)}): delete that "
+                "folder to have it downloaded again, or give another --data_dir"
+            ) from error
         splits.append(Split(content["image"].numpy(), content["label"].numpy().astype(np.int64)))
     scale = {key: tuple(255 * v for v in values) for key, values in _CIFAR[name].items()}
     details = {"num_classes": builder.info.features["label"].num_classes, **scale}
@@ -152,16 +159,20 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
         raise DataError(f"{name} in {directory} cannot be read ({error}): {advice}") from error
     place = os.path.dirname(os.path.dirname(builder.data_path))
     # Ask before downloading: without a network, TensorFlow Datasets tries for minutes.
-    if not _reachable("www.cs.toronto.edu"):
+    if not urllib.request.getproxies() and not _reachable("www.cs.toronto.edu"):
         raise DataError(f"{name} is not in {place} and there is no network: {advice}")
     try:
         builder.download_and_prepare()
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        reason = _first_line(error)
         raise DataError(
             f"{name} could not be downloaded to {place} ({reason}): {advice}"
         ) from error
     return builder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _reachable(host: str, seconds: float = 3.0) -> bool:

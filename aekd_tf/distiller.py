@@ -34,7 +34,11 @@ class EnsembleDistiller(keras.Model):
     logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
     Teachers are never trained nor updated. `save_weights`, and so `BackupAndRestore` and
     `ModelCheckpoint(save_weights_only=True)`, hold the student alone; `save` also stores
-    the teachers, so that a loaded distiller trains on. Deliver `distiller.student`.
+    the teachers, so that a loaded distiller trains on (`load_model` knows the class once
+    `EnsembleDistiller` is imported). Deliver `distiller.student`.
+
+    `sample_weight` and `class_weight` scale an example's part in the distillation loss and
+    in the teachers' gradients just as in the compiled loss.
 
     Args:
         student: Keras model from inputs to logits `[B, K]`.
@@ -85,6 +89,7 @@ class EnsembleDistiller(keras.Model):
         # A float32 wrapper around a float16 student would get no loss scaling.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
+        self.autocast = False  # inputs reach the student as they would without the wrapper
         ensemble = teachers if isinstance(teachers, TeacherEnsemble) else TeacherEnsemble(teachers)
         if any(teacher is student for teacher in ensemble):
             raise ValueError("the student is one of its own teachers: give it separate weights")
@@ -94,7 +99,10 @@ class EnsembleDistiller(keras.Model):
         self.temperature = check_number("temperature", temperature, above_zero=True)
         self.student_loss_weight = check_number("student_loss_weight", student_loss_weight)
         self.kd_weight = check_number("kd_weight", kd_weight)
-        self.supports_jit = not self.weighting.leaves_graph
+        layers = [layer for teacher in ensemble for layer in teacher._flatten_layers()]
+        self.supports_jit = not self.weighting.leaves_graph and all(
+            layer.supports_jit for layer in layers
+        )
         self._ensemble = ensemble  # no Keras object: neither tracked, trained nor saved
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
@@ -117,11 +125,6 @@ class EnsembleDistiller(keras.Model):
                 "graph for Python: use solver='smo' or jit_compile=False"
             )
         keras.Model.jit_compile.fset(self, value)
-
-    def build(self, input_shape: Any) -> None:
-        if not self.student.built:
-            self.student.build(input_shape)
-        self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The student's logits."""

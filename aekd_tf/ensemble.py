@@ -42,6 +42,11 @@ class TeacherEnsemble:
                 raise ValueError(
                     f"teacher {index} is a {type(teacher).__name__}: give keras.Model objects"
                 )
+            if _gives_probabilities(teacher):
+                raise ValueError(
+                    f"teacher {index} ({teacher.name}) ends in a softmax or sigmoid: give a model "
+                    "whose outputs are logits, without that last activation"
+                )
         if vote not in VOTES:
             raise ValueError(f"unknown vote {vote!r}: choose one of {', '.join(VOTES)}")
         self.vote = vote
@@ -65,9 +70,10 @@ class TeacherEnsemble:
         """
         outputs = [tf.convert_to_tensor(teacher(inputs, training=False)) for teacher in self]
         shapes = [output.shape for output in outputs]
-        if any(shape.rank != 2 or shape[-1] != shapes[0][-1] for shape in shapes):
+        classes = shapes[0][-1]
+        if any(s.rank != 2 or s[-1] != classes or s[-1] in (None, 1) for s in shapes):
             named = ", ".join(f"{t.name} {tuple(s)}" for t, s in zip(self, shapes, strict=True))
-            raise ValueError(f"teachers must all give logits [batch, classes], got {named}")
+            raise ValueError(f"teachers must all give logits [batch, classes], K > 1, got {named}")
         return tf.stop_gradient(tf.stack([tf.cast(output, tf.float32) for output in outputs]))
 
     def __call__(self, inputs: Any) -> tf.Tensor:
@@ -84,8 +90,10 @@ class TeacherEnsemble:
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
         """`[N, K]` scores of the vote, for an array or a `tf.data.Dataset` of batches."""
-        batches = _batches(x, None, batch_size)
-        return np.concatenate([self._scores(inputs)[self.vote].numpy() for inputs, _ in batches])
+        if not isinstance(x, tf.data.Dataset):
+            x = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
+        inputs = x.map(lambda *batch: batch[0])
+        return np.concatenate([self._scores(batch)[self.vote].numpy() for batch in inputs])
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 128) -> dict[str, Any]:
         """Accuracy of every teacher and of both votes, in one pass.
@@ -98,12 +106,26 @@ class TeacherEnsemble:
         Returns:
             `{"teachers": [M accuracies], "majority_vote": a, "mean_probability": a}`,
             each from 0 to 1.
+
+        Raises:
+            ValueError: no labels, or labels that are not one integer an example.
         """
+        if not isinstance(x, tf.data.Dataset):
+            if y is None:
+                raise ValueError("evaluate needs labels: give y, or a dataset of (inputs, labels)")
+            x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+        elif not isinstance(x.element_spec, tuple) or len(x.element_spec) < 2:
+            raise ValueError("evaluate needs labels: the dataset gives inputs alone")
         hits = np.zeros(len(self) + 2)
         count = 0
-        for inputs, labels in _batches(x, y, batch_size):
+        for inputs, labels, *_ in x:
             scores = self._scores(inputs)
-            labels = np.asarray(labels).reshape(-1)
+            labels = np.asarray(labels)
+            if labels.dtype.kind not in "iu" or labels.size != len(labels):
+                raise ValueError(
+                    f"labels are {labels.dtype} {labels.shape}: give one integer an example"
+                )
+            labels = labels.reshape(-1)
             answers = np.argmax(scores["teachers"], -1)
             votes = [np.argmax(scores["majority"], -1), np.argmax(scores["mean"], -1)]
             hits += [np.sum(answer == labels) for answer in [*answers, *votes]]
@@ -116,8 +138,10 @@ class TeacherEnsemble:
         }
 
 
-def _batches(x: Any, y: Any, batch_size: int) -> tf.data.Dataset:
-    if isinstance(x, tf.data.Dataset):
-        return x.map(lambda *batch: (batch[0], batch[1] if len(batch) > 1 else 0))
-    y = np.zeros(len(x), np.int64) if y is None else y
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+def _gives_probabilities(model: keras.Model) -> bool:
+    if not model.layers:
+        return False
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    squashing = (keras.activations.softmax, keras.activations.sigmoid)
+    return isinstance(last, keras.layers.Softmax) or activation in squashing

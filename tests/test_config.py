@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from aekd_tf import checks, models
+from aekd_tf import checks, data, models
 from aekd_tf.experiments import config, teachers
 from aekd_tf.experiments.main import main
 
@@ -53,16 +53,31 @@ def refused(capsys, experiment, arguments):
         (["--batch_size=0"], "batch_size is 0"),
         (["--train_examples=0"], "train_examples is 0"),
         (["--seed=-1"], "seed is -1"),
+        (["--seed=1000000"], "seed is 1000000: give a number from 0 to 999999"),
+        (["--output_dir="], "output_dir is empty"),
+        (["--teachers=a.keras,./a.keras"], "names the same .keras file twice"),
         (["--jit_compile", "--solver=cvxopt"], "jit_compile cannot compile solver=cvxopt"),
         (["--epoch=3"], "epoch"),
         (["quick"], "unexpected argument 'quick'"),
-        (["--teachers=missing.keras"], "teacher file missing.keras does not exist"),
     ],
 )
 def test_bad_flags(capsys, tmp_path, arguments, message):
     output = tmp_path / "run"
     assert message in refused(capsys, "cifar", [f"--output_dir={output}", *arguments])
     assert not output.exists()
+
+
+def test_missing_teacher_file(capsys, tmp_path):
+    line = refused(capsys, "digits", ["--teachers=no.keras", f"--output_dir={tmp_path}/run"])
+    assert "teacher file no.keras does not exist: give a trained .keras file" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("experiment", ["digits", "teachers"])
+def test_more_examples_than_there_are(capsys, tmp_path, experiment):
+    arguments = ["--dataset=digits", "--train_examples=99999", f"--output_dir={tmp_path}/run"]
+    assert "digits has 1437 training images" in refused(capsys, experiment, arguments)
+    assert not (tmp_path / "run").exists()
 
 
 def test_output_directory_that_cannot_be_written(capsys, tmp_path):
@@ -80,6 +95,8 @@ def test_output_directory_of_another_run(capsys, tmp_path):
     assert "holds a run with tolerance=0.5, this one asks for tolerance=0.4" in line
     path.write_text(path.read_text()[:30])
     assert "cannot be read" in refused(capsys, "digits", [f"--output_dir={tmp_path}"])
+    path.write_text('{"config": []}')
+    assert "has no configuration" in refused(capsys, "digits", [f"--output_dir={tmp_path}"])
 
 
 @pytest.fixture
@@ -96,8 +113,8 @@ def bad_teacher(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": 7}, "gives outputs (None, 7), digits has 10 classes"),
-        ({"shape": (32, 32, 3)}, "takes images (None, 32, 32, 3), digits has (None, 8, 8, 1)"),
+        ({"classes": 7}, "gives outputs (1, 7) for one image, digits has 10 classes"),
+        ({"shape": (32, 32, 3)}, "does not take digits's images (8, 8, 1)"),
         ({"keep": 5000}, "cannot be read"),
         ({"keep": 0}, "cannot be read"),
     ],
@@ -114,7 +131,7 @@ def test_bad_teacher_files(capsys, tmp_path, bad_teacher, options, message):
 def test_truncated_teacher_of_an_earlier_run(capsys, tmp_path, bad_teacher):
     arguments = ["--ensemble_size=1", "--teachers=resnet8", f"--teachers_dir={tmp_path}"]
     arguments += [f"--output_dir={tmp_path}/run"]
-    teacher = teachers.plan(config.parse("digits", arguments))[0]
+    teacher = teachers.plan(config.parse("digits", arguments), data.load("digits"))[0]
     path = bad_teacher(keep=3000).rename(teacher.path)
     settings = tmp_path / "digits_resnet8_0.json"
     settings.write_text(json.dumps({**teacher.settings, "epochs": 99}))
@@ -126,11 +143,12 @@ def test_truncated_teacher_of_an_earlier_run(capsys, tmp_path, bad_teacher):
     assert str(path) in line
     assert "delete it to have it retrained" in line
     settings.unlink()
-    assert "delete both files" in refused(capsys, "digits", arguments)
+    assert "to have the teacher retrained" in refused(capsys, "digits", arguments)
 
 
 def test_absent_data_without_network(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("aekd_tf.data._reachable", lambda host: False)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
     arguments = [f"--data_dir={tmp_path}/none", f"--output_dir={tmp_path}/run"]
     line = refused(capsys, "cifar", arguments)
     assert "cifar10 is not in" in line

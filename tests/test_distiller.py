@@ -9,7 +9,6 @@ from conftest import classifier
 
 import aekd_tf
 from aekd_tf import EnsembleDistiller
-from aekd_tf.weighting import Weighting
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -293,8 +292,39 @@ def test_mixed_precision_student_is_loss_scaled(teachers, toy_data):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_leaves_the_inputs_alone(teachers, policy):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    x = keras.layers.Rescaling(1e-5, dtype="float32")(inputs)
+    student = keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(x))
+    student.dtype_policy = keras.DTypePolicy(policy)
+    distiller = EnsembleDistiller(student, teachers)
+    images = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32) * 1e5
+    np.testing.assert_array_equal(
+        distiller.predict(images, verbose=0), student.predict(images, verbose=0)
+    )
+
+
+def test_subclassed_student(teachers, toy_data):
+    class Student(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    distiller = EnsembleDistiller(Student(), teachers)
+    distiller.compile("sgd", loss=LOSS, metrics=["accuracy"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        distiller.fit(*toy_data, verbose=0)
+        distiller.evaluate(*toy_data, verbose=0)
+
+
 def test_a_weighting_of_ones_own(teachers, toy_data):
-    class FirstTeacher(Weighting):
+    class FirstTeacher(aekd_tf.Weighting):
         def __call__(self, gram):
             return tf.one_hot(0, gram.shape[-1]), tf.zeros([])
 

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,8 +13,6 @@ class Fixed:
 
     @staticmethod
     def teacher(logits):
-        import keras
-
         inputs = keras.Input((1,))
         dense = keras.layers.Dense(len(logits), kernel_initializer="zeros")
         model = keras.Model(inputs, dense(inputs))
@@ -47,6 +46,18 @@ def test_evaluate_agrees_with_numpy(teachers, toy_data):
     assert ensemble.evaluate(dataset) == found
 
 
+def test_evaluate_needs_labels(teachers, toy_data):
+    x, y = toy_data
+    ensemble = TeacherEnsemble(teachers)
+    with pytest.raises(ValueError, match="needs labels"):
+        ensemble.evaluate(x)
+    with pytest.raises(ValueError, match="needs labels"):
+        ensemble.evaluate(tf.data.Dataset.from_tensor_slices(x).batch(8))
+    with pytest.raises(ValueError, match="one integer an example"):
+        ensemble.evaluate(x, np.eye(3)[y])
+    assert ensemble.evaluate(x, y[:, None]) == ensemble.evaluate(x, y)
+
+
 def test_is_a_sequence(teachers):
     ensemble = TeacherEnsemble(teachers)
     assert len(ensemble) == 3
@@ -62,6 +73,10 @@ def test_bad_ensembles(teachers):
         TeacherEnsemble([teachers[0], "resnet"])
     with pytest.raises(ValueError, match=r"unknown vote 'loudest'.*majority, mean"):
         TeacherEnsemble(teachers, vote="loudest")
+    for activation in ("softmax", "sigmoid"):
+        squashed = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation)])
+        with pytest.raises(ValueError, match=r"teacher 1 .*softmax or sigmoid.*logits"):
+            TeacherEnsemble([teachers[0], squashed])
     odd = aekd_tf.TeacherEnsemble([teachers[0], classifier(9, classes=4)])
     with pytest.raises(ValueError, match=r"classifier_9 \(2, 4\)"):
         odd.logits(np.zeros((2, 4), np.float32))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -101,7 +102,6 @@ def test_same_seed_same_result_and_missing_parts_are_remade(finished, tmp_path):
     weights = [keras.models.load_model(path).get_weights() for path in (teacher, student)]
     teacher.unlink()
     student.unlink()
-    (directory / "students" / "aekd.json").unlink()
     process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
     assert "training 1 teachers" in process.stdout
     assert "training 1 students" in process.stdout
@@ -138,6 +138,34 @@ def test_teachers_command(finished, tmp_path):
     assert "reusing 2 teachers" in process.stdout
     assert "resnet8_1" in process.stdout
     assert "majority vote" in process.stdout
+
+
+def test_students_of_other_teachers_are_refused(finished, tmp_path):
+    directory, _ = finished
+    own = tmp_path / "own.keras"
+    arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL]
+    shutil.copy(directory / "teachers" / "digits_resnet8_0.keras", own)
+    assert command("digits", *arguments).returncode == 0
+    shutil.copy(directory / "teachers" / "digits_resnet8_1.keras", own)
+    process = command("digits", *arguments)
+    assert process.returncode == 2
+    assert "was distilled from other teachers than" in process.stderr
+    (tmp_path / "run" / "students" / "aekd.json").write_text("{}")
+    process = command("digits", *arguments)
+    assert process.returncode == 2
+    assert "incomplete: delete it" in process.stderr
+
+
+def test_jit_compile_and_models_load_anywhere(finished, tmp_path):
+    directory, _ = finished
+    teachers = f"--teachers_dir={directory}/teachers"
+    arguments = ["--ensemble_size=2", teachers, f"--output_dir={tmp_path}", "--jit_compile"]
+    process = command("digits", *arguments, *SMALL)
+    assert process.returncode == 0, process.stderr
+    assert "Warning" not in process.stderr
+    code = "import sys, keras; [keras.models.load_model(path) for path in sys.argv[1:]]"
+    files = [tmp_path / "student.keras", directory / "teachers" / "digits_resnet8_0.keras"]
+    subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
 
 
 def test_another_configuration_is_refused(finished):

@@ -14,7 +14,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 @pytest.mark.parametrize("example", EXAMPLES, ids=["fit", "solver"])
 def test_examples_run(example, tmp_path):
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
+        [sys.executable, "-W", "error::UserWarning", "-c", example],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -81,8 +81,17 @@ class Config:
         check_number("learning_rate", self.learning_rate, above_zero=True)
         check_number("kd_weight", self.kd_weight)
         check_number("student_loss_weight", self.student_loss_weight)
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed is {self.seed}: give a number from 0 to 2147483647")
+        if not 0 <= self.seed < TEACHER_SEEDS:
+            raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
+        for name in ("output_dir", "teachers_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: give a directory")
+        own = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
+        if len(set(own)) < len(own):
+            raise ValueError(
+                "teachers names the same .keras file twice: a teacher that is there twice only "
+                "counts double, leave it out"
+            )
         if self.jit_compile and self.weighting == "aekd" and self.solver in ("cvxopt", "libsvm"):
             raise ValueError(
                 f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
@@ -106,6 +115,9 @@ def _check_count(name: str, value: int) -> None:
 
 
 PRESETS = ("quick", "paper")
+# Teacher number m is trained with this seed plus m: never with a student's, which would make
+# the student its twin.
+TEACHER_SEEDS = 1_000_000
 _PAPER = {"student": "resnet20", "teachers": "resnet56", "epochs": 350, "teacher_epochs": 240}
 # What a flag that is not given means, by experiment and preset.
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -124,7 +136,6 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": _PAPER,
     },
 }
-DEFAULTS["teachers"] = DEFAULTS["cifar"]
 _DATASETS = {
     "digits": ("digits",),
     "cifar": ("cifar10", "cifar100"),
@@ -139,7 +150,7 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
     groups: dict[str, list[str]] = {}
 
     def add(group: str, kind: str, name: str, default: Any, text: str, **options: Any) -> None:
-        presets = DEFAULTS[experiment]
+        presets = DEFAULTS["cifar" if experiment == "teachers" else experiment]
         if any(name in preset for preset in presets.values()):
             shown = ", ".join(
                 f"{preset}: {given.get(name, 'all')}" for preset, given in presets.items()
@@ -224,9 +235,15 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         "integer",
         "seed",
         0,
-        "Of the students. Teacher number m always has seed m, so runs can share teachers.",
+        "Of the students. The teachers' seeds do not depend on it, so runs can share teachers.",
     )
-    add(training, "boolean", "jit_compile", False, "Compile whole training steps with XLA.")
+    add(
+        training,
+        "boolean",
+        "jit_compile",
+        False,
+        "Compile whole training steps with XLA; results then repeat only on the same device.",
+    )
     files = "Files"
     add(
         files,
@@ -267,7 +284,8 @@ def help_text(experiment: str) -> str:
                 *textwrap.wrap(flag.help, 84, initial_indent=" " * 6, subsequent_indent=" " * 6),
             ]
         lines += [""]
-    lines += [f"TensorBoard: tensorboard --bind_all=false --logdir={values['output_dir'].default}"]
+    logs = f"{values['output_dir'].default}/logs"
+    lines += [f"TensorBoard: tensorboard --host=localhost --logdir={logs}"]
     return "\n".join(lines)
 
 
@@ -300,7 +318,8 @@ def _flag_names(experiment: str) -> list[str]:
 def _resolve(experiment: str, given: dict[str, Any]) -> Config:
     check_choice("preset", given["preset"], PRESETS)
     check_choice("dataset", given["dataset"], _DATASETS[experiment])
-    defaults = DEFAULTS[experiment][given["preset"]]
+    family = "digits" if given["dataset"] == "digits" else "cifar"
+    defaults = DEFAULTS[family][given["preset"]]
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()
     }
@@ -311,9 +330,10 @@ def _resolve(experiment: str, given: dict[str, Any]) -> Config:
     if content["ensemble_size"] is None:
         count = len(content["teachers"])
         content["ensemble_size"] = count if count > 1 or _is_file(content["teachers"][0]) else 5
-    content["output_dir"] = os.path.expanduser(content["output_dir"])
     if content["teachers_dir"] is None:
         content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")
+    for name in Config.PLACES:
+        content[name] = content[name] and os.path.expanduser(content[name])
     return Config(**content)
 
 

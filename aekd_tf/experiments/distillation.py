@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -34,41 +33,42 @@ def run(config: Config) -> dict[str, Any]:
             configuration, a teacher's file that cannot be used.
         DataError: the data set cannot be had.
     """
-    found = teachers.plan(config)
-    teachers.check_files(found)
-    output.check_output_dir(config)
-    try:
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            train_examples=config.train_examples,
-            validation_examples=config.validation_examples,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    output.check_configuration(config)
+    dataset = training.load_data(config)
+    found = teachers.plan(config, dataset)
     for teacher in found:
         if teacher.exists:
             teachers.load(teacher, dataset)
+    for directory in ("", "students", "logs"):
+        output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
     output.save_json(
         {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
         os.path.join(config.output_dir, "config.json"),
     )
     names = list(dict.fromkeys(["alone", "average", config.weighting]))
-    missing = [name for name in names if not os.path.exists(_student_path(config, name, "json"))]
+    students = {name: _finished_student(config, name) for name in names}
+    missing = [name for name, figures in students.items() if figures is None]
     _print_plan(config, dataset, found, names, missing)
 
     count = sum(not teacher.exists for teacher in found)
     total = count + len(missing)
-    ensemble = TeacherEnsemble(teachers.train_or_load(config, dataset, found, total))
+    networks = teachers.train_or_load(config, dataset, found, total)
+    digests = [teachers.digest(network) for network in networks]
+    for name, figures in students.items():
+        if figures is not None and name != "alone" and figures["teachers"] != digests:
+            raise UserError(
+                f"{_student_path(config, name, 'keras')} was distilled from other teachers than "
+                f"{', '.join(t.path for t in found)}: delete it, or choose another --output_dir"
+            )
+    try:
+        ensemble = TeacherEnsemble(networks)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     scores = ensemble.evaluate(data.evaluation_pipeline(dataset, dataset.test))
-    students = {}
-    for name in names:
-        if name in missing:
-            count += 1
-            label = f"[{count}/{total}] {_TITLES[name]}"
-            _train_student(config, dataset, ensemble, name, label)
-        with open(_student_path(config, name, "json"), encoding="utf-8") as file:
-            students[name] = json.load(file)
+    for name in missing:
+        count += 1
+        label = f"[{count}/{total}] {_TITLES[name]}"
+        students[name] = _train_student(config, dataset, ensemble, digests, name, label)
 
     results = {
         "teachers": [
@@ -79,7 +79,10 @@ def run(config: Config) -> dict[str, Any]:
             "majority_vote": scores["majority_vote"],
             "mean_probability": scores["mean_probability"],
         },
-        "students": students,
+        "students": {
+            name: {key: value for key, value in (figures or {}).items() if key != "teachers"}
+            for name, figures in students.items()
+        },
         "config": config.recorded(),
         "versions": {
             "aekd_tf": aekd_tf.__version__,
@@ -108,11 +111,38 @@ def _weighting(config: Config, name: str) -> Weighting:
     )
 
 
+_FIGURES = {
+    "test_accuracy",
+    "validation_accuracy",
+    "best_validation_test_accuracy",
+    "best_validation_epoch",
+    "teacher_weights",
+    "teachers",
+    "seconds",
+}
+
+
+def _finished_student(config: Config, name: str) -> dict[str, Any] | None:
+    """The figures of a student that an earlier run finished; None if it is to be trained."""
+    path = _student_path(config, name, "json")
+    if not (os.path.exists(path) and os.path.exists(_student_path(config, name, "keras"))):
+        return None
+    figures = output.read_json(path, "delete it to have the student retrained")
+    if set(figures) != _FIGURES:
+        raise UserError(f"{path} is incomplete: delete it to have the student retrained")
+    return figures
+
+
 def _train_student(
-    config: Config, dataset: data.Dataset, ensemble: TeacherEnsemble, name: str, label: str
-) -> None:
+    config: Config,
+    dataset: data.Dataset,
+    ensemble: TeacherEnsemble,
+    digests: list[str],
+    name: str,
+    label: str,
+) -> dict[str, Any]:
     """Trains one student and writes its model and its figures."""
-    training.start_reproducibly(config.seed)
+    training.start_reproducibly(config.seed, config.jit_compile)
     student = models.create(config.student, dataset.num_classes, dataset.image_shape)
     model = student
     if name != "alone":
@@ -148,11 +178,12 @@ def _train_student(
         "best_validation_test_accuracy": training.accuracy(best.restored(), dataset, dataset.test),
         "best_validation_epoch": best.epoch,
         "teacher_weights": weights,
+        "teachers": digests,
         "seconds": round(time.monotonic() - started, 1),
     }
-    os.makedirs(os.path.join(config.output_dir, "students"), exist_ok=True)
     output.save_model(student, _student_path(config, name, "keras"))
     output.save_json(figures, _student_path(config, name, "json"))
+    return figures
 
 
 def _student_path(config: Config, name: str, ending: str) -> str:

@@ -12,49 +12,66 @@ if TYPE_CHECKING:
     import keras
 
 
-def check_output_dir(config: Config) -> None:
-    """Makes the output directory, and refuses one that holds a run with other settings.
+def check_configuration(config: Config) -> None:
+    """Refuses an output directory that holds a run with other settings.
 
     Raises:
-        UserError: it cannot be written; it belongs to another configuration, whose
-            differences are named.
+        UserError: `config.json` there names other settings, or cannot be read.
     """
     path = os.path.join(config.output_dir, "config.json")
-    if os.path.exists(path):
-        try:
-            with open(path, encoding="utf-8") as file:
-                recorded = json.load(file)["config"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}): delete it, or choose another --output_dir"
-            ) from error
-        asked = json.loads(json.dumps(config.recorded()))
-        names = [name for name in asked if recorded.get(name) != asked[name]]
-        if names:
-            theirs = ", ".join(f"{name}={recorded.get(name)}" for name in names)
-            ours = ", ".join(f"{name}={asked[name]}" for name in names)
-            raise UserError(
-                f"{config.output_dir} holds a run with {theirs}, this one asks for {ours}: choose "
-                f"another --output_dir (--teachers_dir={config.teachers_dir} reuses its teachers)"
-            )
-    for directory in (config.output_dir, config.teachers_dir):
-        try:
-            os.makedirs(directory, exist_ok=True)
-            probe = os.path.join(directory, f".probe-{os.getpid()}")
-            with open(probe, "w"):
-                pass
-            os.remove(probe)
-        except OSError as error:
-            raise UserError(
-                f"{directory} cannot be written ({error.strerror}): choose another --output_dir"
-            ) from error
+    if not os.path.exists(path):
+        return
+    recorded = read_json(path, "delete it, or choose another --output_dir").get("config")
+    if not isinstance(recorded, dict):
+        raise UserError(f"{path} has no configuration: delete it, or choose another --output_dir")
+    asked = json.loads(json.dumps(config.recorded()))
+    names = [name for name in asked if recorded.get(name) != asked[name]]
+    if names:
+        theirs = ", ".join(f"{name}={recorded.get(name)}" for name in names)
+        ours = ", ".join(f"{name}={asked[name]}" for name in names)
+        raise UserError(
+            f"{config.output_dir} holds a run with {theirs}, this one asks for {ours}: choose "
+            f"another --output_dir (--teachers_dir={config.teachers_dir} reuses its teachers)"
+        )
+
+
+def make_directory(directory: str, flag: str) -> None:
+    """Makes a directory and checks that files can be written there.
+
+    Raises:
+        UserError: they cannot; the message names the flag to change.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        probe = os.path.join(directory, f".probe-{os.getpid()}")
+        with open(probe, "w"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(
+            f"{directory} cannot be written ({error.strerror}): choose another {flag}"
+        ) from error
+
+
+def read_json(path: str, advice: str) -> dict[str, Any]:
+    """The object in a JSON file; UserError with `advice` if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {advice}") from error
+    return content
 
 
 def save_model(network: keras.Model, path: str) -> None:
-    """Writes a `.keras` file whole or not at all."""
+    """Writes a `.keras` file whole or not at all, without the optimizer it was trained with."""
     temporary = f"{path}.{os.getpid()}.keras"
+    bare = type(network).from_config(network.get_config())  # a clone would be compiled too
+    bare.set_weights(network.get_weights())
     try:
-        network.save(temporary)
+        bare.save(temporary)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):

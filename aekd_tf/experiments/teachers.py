@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
 import os
 import sys
 from typing import Any
 
 from aekd_tf import data, models
 from aekd_tf.experiments import output
-from aekd_tf.experiments.config import Config, UserError
+from aekd_tf.experiments.config import TEACHER_SEEDS, Config, UserError
 from aekd_tf.experiments.main import main
 
 
@@ -35,23 +35,31 @@ class Teacher:
         return os.path.exists(self.path)
 
 
-def plan(config: Config) -> list[Teacher]:
-    """The teachers that `config` asks for."""
-    found = []
+def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
+    """The teachers that `config` asks for.
+
+    Raises:
+        UserError: a file of the user's own that is not there.
+    """
+    found: list[Teacher] = []
     for index, network in enumerate(config.networks()):
         if network.endswith(".keras"):
             path = os.path.expanduser(network)
-            found.append(Teacher(os.path.basename(path)[: -len(".keras")], path, network, None))
+            if not os.path.exists(path):
+                raise UserError(f"teacher file {path} does not exist: give a trained .keras file")
+            name = os.path.basename(path).removesuffix(".keras")
+            name = name if name not in {t.name for t in found} else f"{name}_{index}"
+            found.append(Teacher(name, path, network, None))
             continue
         settings = {
             "dataset": config.dataset,
             "network": network,
-            "seed": index,
+            "seed": TEACHER_SEEDS + index,
             "epochs": config.teacher_epochs,
             "batch_size": config.batch_size,
             "learning_rate": config.learning_rate,
-            "train_examples": config.train_examples,
-            "validation_examples": config.validation_examples,
+            "train_examples": len(dataset.train),
+            "validation_examples": len(dataset.validation),
         }
         name = f"{network}_{index}"
         path = os.path.join(config.teachers_dir, f"{config.dataset}_{name}.keras")
@@ -67,48 +75,52 @@ def load(teacher: Teacher, dataset: data.Dataset) -> Any:
             input shape or class count is not the data's.
     """
     import keras
-
-    from aekd_tf.experiments import training  # noqa: F401  registers the optimizer
+    import numpy as np
 
     advice = "delete it to have it retrained" if teacher.settings else "give a trained .keras file"
-    if not teacher.exists:
-        raise UserError(f"teacher file {teacher.path} does not exist: {advice}")
     if teacher.settings is not None:
         _check_settings(teacher)
     try:
         model = keras.models.load_model(teacher.path, compile=False)
     except Exception as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(
-            f"teacher file {teacher.path} cannot be read ({reason}): {advice}"
+            f"teacher file {teacher.path} cannot be read ({_first_line(error)}): {advice}"
         ) from error
-    expected = (None, *dataset.image_shape)
-    shape = tuple(model.input_shape) if isinstance(model.input_shape, tuple) else model.input_shape
-    if shape != expected:
+    expected = (1, dataset.num_classes)
+    try:
+        given = np.shape(model(np.zeros((1, *dataset.image_shape), np.float32), training=False))
+    except Exception as error:
         raise UserError(
-            f"teacher file {teacher.path} takes images {shape}, {dataset.name} has {expected}: "
-            "use a teacher trained on this data"
-        )
-    if tuple(model.output_shape) != (None, dataset.num_classes):
+            f"teacher file {teacher.path} does not take {dataset.name}'s images "
+            f"{dataset.image_shape} ({_first_line(error)}): use a teacher trained on this data"
+        ) from error
+    if given != expected:
         raise UserError(
-            f"teacher file {teacher.path} gives outputs {tuple(model.output_shape)}, "
-            f"{dataset.name} has {dataset.num_classes} classes: use a teacher trained on this data"
+            f"teacher file {teacher.path} gives outputs {given} for one image, {dataset.name} has "
+            f"{dataset.num_classes} classes: use a teacher trained on this data"
         )
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def digest(model: Any) -> str:
+    """SHA-256 of a model's weights: what tells one teacher from another."""
+    content = hashlib.sha256()
+    for weight in model.get_weights():
+        content.update(repr((weight.shape, weight.dtype)).encode())
+        content.update(weight.tobytes())
+    return content.hexdigest()
 
 
 def _check_settings(teacher: Teacher) -> None:
     path = _settings_path(teacher)
     assert teacher.settings is not None
-    try:
-        with open(path, encoding="utf-8") as file:
-            recorded = json.load(file)
-        differ = [k for k, v in teacher.settings.items() if recorded.get(k) != v]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}, which says how {teacher.path} was trained, cannot be read ({error}): delete "
-            "both files to have the teacher retrained"
-        ) from error
+    advice = f"delete it and {teacher.path} to have the teacher retrained"
+    recorded = output.read_json(path, advice)
+    differ = [name for name, value in teacher.settings.items() if recorded.get(name) != value]
     if differ:
         theirs = ", ".join(f"{name}={recorded.get(name)}" for name in differ)
         ours = ", ".join(f"{name}={teacher.settings[name]}" for name in differ)
@@ -122,13 +134,15 @@ def _settings_path(teacher: Teacher) -> str:
     return teacher.path.removesuffix(".keras") + ".json"
 
 
-def train(teacher: Teacher, dataset: data.Dataset, label: str, log_dir: str) -> Any:
+def train(
+    teacher: Teacher, dataset: data.Dataset, label: str, log_dir: str, jit_compile: bool
+) -> Any:
     """Trains one teacher from its settings and writes its file."""
     from aekd_tf.experiments import training
 
     settings = teacher.settings
     assert settings is not None
-    training.start_reproducibly(settings["seed"])
+    training.start_reproducibly(settings["seed"], jit_compile)
     model = models.create(teacher.network, dataset.num_classes, dataset.image_shape)
     training.train(
         model,
@@ -141,6 +155,7 @@ def train(teacher: Teacher, dataset: data.Dataset, label: str, log_dir: str) -> 
         learning_rate=settings["learning_rate"],
         seed=settings["seed"],
         log_dir=log_dir,
+        jit_compile=jit_compile,
     )
     # The settings first: a teacher's file never stands without them.
     output.save_json(settings, _settings_path(teacher))
@@ -155,10 +170,12 @@ def train_or_load(
     # Those on disk first: a bad file must show before hours of training.
     ready = {index: load(t, dataset) for index, t in enumerate(found) if t.exists}
     missing = [index for index in range(len(found)) if index not in ready]
+    if missing:
+        output.make_directory(config.teachers_dir, "--teachers_dir")
     for count, index in enumerate(missing, start=1):
         log_dir = os.path.join(config.output_dir, "logs", f"teacher_{found[index].name}")
         label = f"[{count}/{total}] teacher {found[index].name}"
-        ready[index] = train(found[index], dataset, label, log_dir)
+        ready[index] = train(found[index], dataset, label, log_dir, config.jit_compile)
     return [ready[index] for index in range(len(found))]
 
 
@@ -175,28 +192,14 @@ def describe(found: list[Teacher], steps: int) -> list[str]:
     return lines
 
 
-def check_files(found: list[Teacher]) -> None:
-    """Raises UserError for a user's own teacher file that is not there."""
-    for teacher in found:
-        if teacher.settings is None and not teacher.exists:
-            raise UserError(
-                f"teacher file {teacher.path} does not exist: give a trained .keras file"
-            )
-
-
 def run(config: Config) -> dict[str, float]:
     """Trains what is missing and prints every teacher's test accuracy."""
     from aekd_tf.ensemble import TeacherEnsemble
+    from aekd_tf.experiments import training
 
-    found = plan(config)
-    check_files(found)
-    output.check_output_dir(config)
-    dataset = data.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        train_examples=config.train_examples,
-        validation_examples=config.validation_examples,
-    )
+    dataset = training.load_data(config)
+    found = plan(config, dataset)
+    output.make_directory(config.output_dir, "--output_dir")
     steps = data.steps_per_epoch(dataset, config.batch_size)
     print("\n".join(describe(found, steps)), flush=True)
     missing = sum(not teacher.exists for teacher in found)

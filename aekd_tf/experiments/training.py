@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.callbacks import BestEpoch, DistillationTensorBoard, ProgressBar
+from aekd_tf.experiments.config import Config, UserError
 
 # x0.1 at these shares of the epochs: 150/180/210 of 240, 150/200/250/300 of 350.
 _TEACHER_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
@@ -39,10 +41,29 @@ class SGDWithL2(keras.optimizers.SGD):
         return {**super().get_config(), "l2": self.l2}
 
 
-def start_reproducibly(seed: int) -> None:
-    """Seeds everything and asks for deterministic kernels."""
+def start_reproducibly(seed: int, jit_compile: bool) -> None:
+    """Seeds everything and asks for deterministic kernels, which XLA does not take orders on."""
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    if not jit_compile:
+        tf.config.experimental.enable_op_determinism()
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data set that `config` asks for.
+
+    Raises:
+        UserError: more examples are asked for than there are.
+        DataError: the data set cannot be had.
+    """
+    try:
+        return data.load(
+            config.dataset,
+            data_dir=config.data_dir,
+            train_examples=config.train_examples,
+            validation_examples=config.validation_examples,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def train(
@@ -81,6 +102,7 @@ def train(
         metrics=["accuracy"],
         jit_compile=jit_compile,
     )
+    shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
     best = BestEpoch(network)
     history = model.fit(
         data.training_pipeline(dataset, batch_size=batch_size, epochs=epochs, seed=seed),
