@@ -24,7 +24,7 @@ def test_examples_run(example, tmp_path):
     if "student.keras" in example:
         assert (tmp_path / "student.keras").exists()
         assert "teacher_weight_2" in process.stdout
-        assert sum(bool(line.strip()) for line in example.splitlines()) == 15
+        assert sum(bool(line.strip()) for line in example.splitlines()) <= 15
 
 
 def test_links_and_commands_exist():

@@ -122,7 +122,7 @@ _PAPER = {"student": "resnet20", "teachers": "resnet56", "epochs": 350, "teacher
 # What a flag that is not given means, by experiment and preset.
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
-        "quick": {"student": "resnet8", "teachers": "resnet8", "epochs": 15, "teacher_epochs": 10},
+        "quick": {"student": "resnet8", "teachers": "resnet8", "epochs": 12, "teacher_epochs": 8},
         "paper": _PAPER,
     },
     "cifar": {
