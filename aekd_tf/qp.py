@@ -111,11 +111,16 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     size = gram.shape[-1]
     if gram.shape.rank is None or gram.shape.rank < 2 or size is None or gram.shape[-2] != size:
         raise ValueError(f"gram must have shape [..., M, M] with static M, got {gram.shape}")
-    caps = _checked(tolerance, size, gram.dtype)
+    eager = tf.executing_eagerly() and not tf.config.functions_run_eagerly()
+    if eager and isinstance(tolerance, float):
+        caps = _scalar_cap(tolerance, size, gram.dtype)
+    else:
+        caps = _checked(tolerance, size, gram.dtype)
     if solver in REFERENCE_SOLVERS:
         return QPSolution(*solve(solver, gram, caps))
-    if tf.executing_eagerly() and not tf.config.functions_run_eagerly():
-        return QPSolution(*_program(solver, gram.shape, caps.shape, gram.dtype)(gram, caps))
+    if eager:
+        program = _program(solver, tuple(gram.shape), tuple(caps.shape), gram.dtype)
+        return QPSolution(*program(gram, caps))
     return QPSolution(*COMPILED[solver](gram, caps))
 
 
@@ -160,6 +165,12 @@ def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(tolerance, dtype)
 
 
+@functools.lru_cache(maxsize=256)
+def _scalar_cap(tolerance: float, size: int, dtype: tf.DType) -> tf.Tensor:
+    """`_checked`, remembered: outside a graph it would cost as much as the solve."""
+    return _checked(tolerance, size, dtype)
+
+
 def _spread(caps: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Caps `[...]` as `shape`; those that sum to 1 but for rounding are made to do so."""
     caps = tf.broadcast_to(caps, shape)
@@ -196,7 +207,7 @@ COMPILED = {
 
 
 @functools.cache
-def _program(solver: str, gram: tf.TensorShape, caps: tf.TensorShape, dtype: tf.DType) -> Any:
+def _program(solver: str, gram: tuple[int, ...], caps: tuple[int, ...], dtype: tf.DType) -> Any:
     """The program for one shape; calling it spares `tf.function`'s look-up, half the dispatch."""
     specs = tf.TensorSpec(gram, dtype), tf.TensorSpec(caps, dtype)
     return COMPILED[solver].get_concrete_function(*specs)

@@ -2,7 +2,7 @@
 
     python benchmarks/qp.py docs/qp.md docs/qp.png
 
-The contestants take turns on the same problems, so that a machine that changes speed
+The contestants take turns, each first as often as any other, on the same problems, so that a machine that changes speed
 changes it for all; medians and ratios of medians are reported. `smo` and `projected` are
 `solve_capped_simplex_qp` as called, one XLA program; `no XLA` is the same solver in a plain
 `tf.function`; CVXOPT (its
@@ -87,8 +87,10 @@ def measure(size: int, batch: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for solve in turns.values():
         solve(problems[0])
+    order = list(turns.items())
     for gram in tqdm(problems, desc=f"M={size} batch={batch}", leave=False):
-        for name, solve in turns.items():
+        order.append(order.pop(0))  # nobody always runs on another's warm or cold caches
+        for name, solve in order:
             started = time.perf_counter()
             solve(gram)
             seconds[name].append(time.perf_counter() - started)
