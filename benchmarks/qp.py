@@ -2,13 +2,12 @@
 
     python benchmarks/qp.py docs/qp.md docs/qp.png
 
-The contestants take turns, each first as often as any other, on the same problems, so that a machine that changes speed
-changes it for all; medians and ratios of medians are reported. `smo` and `projected` are
-`solve_capped_simplex_qp` as called, one XLA program; `no XLA` is the same solver in a plain
-`tf.function`; CVXOPT (its
-default tolerances, and tight ones as `solver="cvxopt"` uses) and LIBSVM are called from
-Python, one problem after the other, as they would be without this package. TorchJD's UPGrad
-reference (quadprog) joins where it is installed.
+The contestants take turns on the same problems, each first as often as any other, so that
+a machine that changes speed changes it for all; medians and ratios of medians are reported.
+`smo` and `projected` are `solve_capped_simplex_qp` as called, one XLA program; `no XLA` is
+the same solver in a plain `tf.function`. CVXOPT (its default tolerances, and the tight ones
+of `solver="cvxopt"`) and LIBSVM are called from Python, one problem after the other, as
+they would be without this package.
 """
 
 from __future__ import annotations
