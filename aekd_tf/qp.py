@@ -105,7 +105,8 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         Jaggi, "Revisiting Frank-Wolfe", ICML 2013 (the gap).
     """
     check_choice("solver", solver, SOLVERS)
-    gram = tf.convert_to_tensor(gram)
+    # Here, not in the program: XLA could not build the backward pass of its loops.
+    gram = tf.stop_gradient(tf.convert_to_tensor(gram))
     if gram.dtype not in (tf.float32, tf.float64):
         gram = tf.cast(gram, tf.float32)
     size = gram.shape[-1]
@@ -162,7 +163,7 @@ def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
         return tf.constant(np.asarray(tolerance, dtype.as_numpy_dtype))
     if (value := tf.get_static_value(tolerance)) is not None:
         check_tolerance(value, size)
-    return tf.cast(tolerance, dtype)
+    return tf.stop_gradient(tf.cast(tolerance, dtype))
 
 
 @functools.lru_cache(maxsize=256)
@@ -180,9 +181,8 @@ def _spread(caps: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The same on checked arguments: `gram [..., M, M]`, caps `[]` or `[..., M]`."""
-    gram = tf.stop_gradient(gram)
     size, batch_shape = gram.shape[-1], tf.shape(gram)[:-2]
-    caps = _spread(tf.stop_gradient(caps), tf.shape(gram)[:-1])
+    caps = _spread(caps, tf.shape(gram)[:-1])
     flat_gram = tf.reshape(gram, [-1, size, size])
     flat_caps = tf.reshape(caps, [-1, size])
     if solver in IN_GRAPH_SOLVERS:

@@ -117,6 +117,7 @@ def certify(gram: tf.Tensor, caps: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Te
     vertex = tf.clip_by_value(1 - before, tf.zeros([], caps.dtype), caps)
     centred = gradient - smallest_of(gradient, -1, keepdims=True)
     gap = tf.maximum(total((weights - vertex) * centred, -1), 0)
+    gap = tf.where(fixed[..., 0], tf.zeros_like(gap), gap)
     objective = total(weights * gradient, -1) / 2
     floor = UNIFORM_SHARE * total(plain * accurate_matvec(gram, plain), -1) / 2
     scale = tf.maximum(objective - gap, floor)

@@ -11,7 +11,7 @@ from aekd_tf import qp, qp_references
 from aekd_tf.checks import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
 
 # Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
-COUNTS = {2: 400, 5: 400, 10: 300, 25: 70}
+COUNTS = {2: 400, 8: 600, 25: 170}
 
 
 def solve(gram, tolerance=1.0, **options):
@@ -31,7 +31,10 @@ def optimum(gram, caps):
     return weights / weights.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+# One worker a dtype: each compiles its programs once.
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(t, marks=pytest.mark.xdist_group(t)) for t in ("float32", "float64")]
+)
 @pytest.mark.parametrize("generator", qp_problems.GENERATORS)
 def test_exact_against_cvxopt(generator, dtype):
     allowed = 1e-5 if dtype == "float32" else 1e-9
@@ -89,12 +92,12 @@ def test_scaling_and_permuting(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("size", [1, 3, 7, 10, 25])
+@pytest.mark.parametrize("size", [1, 3, 25])
 def test_smallest_cap_is_uniform_exactly(solver, size):
     gram = qp_problems.full_rank(np.random.default_rng(1), 2, size).astype(np.float32)
     weights, gap, _ = solve(gram, 1 / size, solver=solver)
     assert (weights == np.float32(1 / size)).all()
-    np.testing.assert_allclose(gap, 0, atol=1e-6)
+    assert (gap == 0).all()
 
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
@@ -164,8 +167,8 @@ def test_batch_shapes_and_empty_batch():
     assert solve(np.zeros((0, 4, 4)), 0.5)[0].shape == (0, 4)
 
 
-@pytest.mark.parametrize("size", [128, 256])
-def test_many_teachers(size):
+def test_many_teachers():
+    size = 256
     gram = qp_problems.full_rank(np.random.default_rng(0), 1, size).astype(np.float32)
     _, gap, _ = solve(gram, 4 / size)
     assert gap.max() < 1e-4
@@ -173,10 +176,11 @@ def test_many_teachers(size):
 
 def test_no_gradient_flows():
     gram = tf.Variable(np.diag([1.0, 2.0, 3.0]))
+    cap = tf.Variable(0.6, dtype=tf.float64)
     with tf.GradientTape() as tape:
-        weights, gap, _ = aekd_tf.solve_capped_simplex_qp(gram, 0.6)
+        weights, gap, _ = aekd_tf.solve_capped_simplex_qp(gram, cap)
         total = tf.reduce_sum(weights**2) + gap
-    assert tape.gradient(total, gram) is None
+    assert tape.gradient(total, [gram, cap]) == [None, None]
 
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
