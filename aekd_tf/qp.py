@@ -68,16 +68,17 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
       trace-normalised matrix. References: they leave the graph through
       `tf.numpy_function`, so they do not compile under XLA.
 
-    Both in-graph solvers first divide `G` by its largest diagonal entry, which makes them
-    exact at every scale, and stop when
+    Both in-graph solvers first divide `G` by its largest entry, which makes them exact at
+    every scale, and take rounds of such steps, each round followed by Newton steps over the
+    teachers that are at no bound. A problem is solved when
 
-        max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  max(tol * scale, rounding)
+        max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  tol * scale
 
-    with `scale = max(f(w), 0.1 f(uniform))`, tol = 1e-6 (float32) or 1e-10 (float64) and
-    `rounding` the error of `(G w)` in the dtype. The left side is an upper bound of
-    `gap(w)`, so on return `gap <= tol` unless rounding or the iteration limit stopped it;
-    either way the returned `gap` says what was reached. They hold no py_function and, at
-    static shapes, no custom call, no dynamic dimension and no float64 that was not asked for.
+    with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
+    left side is an upper bound of `gap(w)`. A problem also stops when a whole round no
+    longer lowers `f`, which only rounding can bring about; either way the returned `gap`
+    says what was reached. The programs hold no py_function and, at static shapes, no custom
+    call, no dynamic dimension and no float64 that was not asked for.
 
     Args:
         gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is

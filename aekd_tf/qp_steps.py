@@ -26,8 +26,8 @@ class CappedSimplexSolver:
     """One batch of normalised problems, `gram [N, M, M]` and `caps [N, M]`.
 
     Rounds of first-order steps (SMO or projected gradient), which find the teachers at a
-    bound, followed by one Newton step on the free ones, which ends what first-order steps
-    would creep towards where gradients are nearly dependent.
+    bound, followed by Newton steps on the free ones, which end what first-order steps would
+    creep towards where gradients are nearly dependent.
     """
 
     def __init__(self, gram: tf.Tensor, caps: tf.Tensor):
