@@ -162,7 +162,8 @@ def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
     if not tf.is_tensor(tolerance):
         check_tolerance(tolerance, size)
         return tf.constant(np.asarray(tolerance, dtype.as_numpy_dtype))
-    if (value := tf.get_static_value(tolerance)) is not None:
+    value = tf.get_static_value(tolerance)
+    if value is not None:
         check_tolerance(value, size)
     return tf.stop_gradient(tf.cast(tolerance, dtype))
 

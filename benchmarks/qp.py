@@ -54,7 +54,7 @@ def gram_matrices(rng: np.random.Generator, count: int, size: int) -> np.ndarray
 
 def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]:
     """What takes turns: name -> function of `[batch, M, M]` that returns NumPy weights."""
-    cap = max(CAP, 1 / size)
+    cap = max(CAP, 1.5 / size)
     caps = np.full(size, cap)
 
     def compiled(solver: str) -> Callable[[np.ndarray], Any]:
@@ -145,7 +145,7 @@ def table(results: dict[tuple[int, int], dict[str, float]], step: dict[str, floa
         "    python benchmarks/qp.py docs/qp.md docs/qp.png",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; microseconds "
-        f"a problem, medians of calls that took turns; C = {CAP}, Gram matrices of softened-KD "
+        f"a problem, medians of calls that took turns; C = {CAP} (1.5 / M at least), Gram matrices of softened-KD "
         "gradients, float32 in the graph, float64 outside.",
         "",
         "| M | batch | " + " | ".join(names) + " | smo / cvxopt | smo / libsvm |",
