@@ -145,8 +145,8 @@ def table(results: dict[tuple[int, int], dict[str, float]], step: dict[str, floa
         "    python benchmarks/qp.py docs/qp.md docs/qp.png",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; microseconds "
-        f"a problem, medians of calls that took turns; C = {CAP} (1.5 / M at least), Gram matrices of softened-KD "
-        "gradients, float32 in the graph, float64 outside.",
+        f"a problem, medians of calls that took turns; C = {CAP} (1.5 / M at least), Gram "
+        "matrices of softened-KD gradients, float32 in the graph, float64 outside.",
         "",
         "| M | batch | " + " | ".join(names) + " | smo / cvxopt | smo / libsvm |",
         "|--:|--:|" + "--:|" * (len(names) + 2),
