@@ -11,7 +11,7 @@ from aekd_tf import qp, qp_references
 from aekd_tf.checks import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
 
 # Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
-COUNTS = {2: 400, 8: 600, 25: 170}
+COUNTS = {2: 400, 5: 400, 10: 300, 25: 70}
 
 
 def solve(gram, tolerance=1.0, **options):
