@@ -105,24 +105,20 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         O'Donoghue, Candes, "Adaptive Restart for Accelerated Gradient Schemes", 2015.
         Jaggi, "Revisiting Frank-Wolfe", ICML 2013 (the gap).
     """
+    gram = tf.convert_to_tensor(gram)
+    eager = tf.executing_eagerly() and not tf.config.functions_run_eagerly()
+    if eager and isinstance(tolerance, float) and solver in IN_GRAPH_SOLVERS:
+        # Checked and compiled once: outside a graph that would cost more than the solve.
+        program, caps = _prepared(solver, gram.shape, gram.dtype, tolerance)
+        return QPSolution._make(program(gram, caps))
     check_choice("solver", solver, SOLVERS)
     # Here, not in the program: XLA could not build the backward pass of its loops.
-    gram = tf.stop_gradient(tf.convert_to_tensor(gram))
+    gram = tf.stop_gradient(gram)
     if gram.dtype not in (tf.float32, tf.float64):
         gram = tf.cast(gram, tf.float32)
-    size = gram.shape[-1]
-    if gram.shape.rank is None or gram.shape.rank < 2 or size is None or gram.shape[-2] != size:
-        raise ValueError(f"gram must have shape [..., M, M] with static M, got {gram.shape}")
-    eager = tf.executing_eagerly() and not tf.config.functions_run_eagerly()
-    if eager and isinstance(tolerance, float):
-        caps = _scalar_cap(tolerance, size, gram.dtype)
-    else:
-        caps = _checked(tolerance, size, gram.dtype)
+    caps = _checked(tolerance, _size(gram.shape), gram.dtype)
     if solver in REFERENCE_SOLVERS:
         return QPSolution(*solve(solver, gram, caps))
-    if eager:
-        program = _program(solver, tuple(gram.shape), tuple(caps.shape), gram.dtype)
-        return QPSolution(*program(gram, caps))
     return QPSolution(*COMPILED[solver](gram, caps))
 
 
@@ -168,10 +164,11 @@ def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
     return tf.stop_gradient(tf.cast(tolerance, dtype))
 
 
-@functools.lru_cache(maxsize=256)
-def _scalar_cap(tolerance: float, size: int, dtype: tf.DType) -> tf.Tensor:
-    """`_checked`, remembered: outside a graph it would cost as much as the solve."""
-    return _checked(tolerance, size, dtype)
+def _size(shape: tf.TensorShape) -> int:
+    size = shape[-1] if shape.rank else None
+    if shape.rank is None or shape.rank < 2 or size is None or shape[-2] != size:
+        raise ValueError(f"gram must have shape [..., M, M] with static M, got {shape}")
+    return size
 
 
 def _spread(caps: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -208,8 +205,18 @@ COMPILED = {
 }
 
 
-@functools.cache
-def _program(solver: str, gram: tuple[int, ...], caps: tuple[int, ...], dtype: tf.DType) -> Any:
-    """The program for one shape; calling it spares `tf.function`'s look-up, half the dispatch."""
-    specs = tf.TensorSpec(gram, dtype), tf.TensorSpec(caps, dtype)
-    return COMPILED[solver].get_concrete_function(*specs)
+@functools.lru_cache(maxsize=256)
+def _prepared(solver: str, shape: tf.TensorShape, dtype: tf.DType, tolerance: float) -> Any:
+    """`(program, caps)` for eager calls: a program free of `tf.function`'s look-ups.
+
+    No gradient tape sees an inference function's call.
+    """
+    kept = dtype if dtype in (tf.float32, tf.float64) else tf.float32
+    caps = _checked(tolerance, _size(shape), kept)
+    if kept != dtype:
+        return lambda gram, caps: COMPILED[solver](
+            tf.cast(tf.stop_gradient(gram), kept), caps
+        ), caps
+    specs = tf.TensorSpec(shape, dtype), tf.TensorSpec([], dtype)
+    program = COMPILED[solver].get_concrete_function(*specs).inference_fn
+    return getattr(program, "call_flat", program), caps  # without binding arguments by name

@@ -6,7 +6,6 @@ Batched: `gram [..., M, M]`, `caps [..., M]`, `weights [..., M]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +15,7 @@ import tensorflow as tf
 UNIFORM_SHARE = 0.1
 
 
-def _reduction(reduce: Callable[..., tf.Tensor], identity: Any) -> Callable[..., tf.Tensor]:
+def _reduction(reduce: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     """`reduce` over one axis, in blocks of at most 32.
 
     XLA turns a longer reduction into windows, which cost its CPU compiler's code far more.
@@ -27,22 +26,18 @@ def _reduction(reduce: Callable[..., tf.Tensor], identity: Any) -> Callable[...,
         if size is None or size <= 32:
             return reduce(value, axis, keepdims)
         axis %= value.shape.rank
-        blocks = -(-size // 32)
-        paddings = [[0, 0] for _ in value.shape]
-        paddings[axis][1] = 32 * blocks - size
-        value = tf.pad(value, paddings, constant_values=tf.cast(identity, value.dtype))
-        shape = tf.shape(value)
-        value = tf.reshape(value, tf.concat([shape[:axis], [blocks, 32], shape[axis + 1 :]], 0))
-        return reduce(reduce(value, axis + 1), axis, keepdims)
+        before = (slice(None),) * axis
+        blocks = [value[(*before, slice(at, at + 32))] for at in range(0, size, 32)]
+        return reduce(tf.stack([reduce(block, axis, keepdims) for block in blocks]), 0)
 
     return apply
 
 
-total = _reduction(tf.reduce_sum, 0)
-largest_of = _reduction(tf.reduce_max, -np.inf)
-smallest_of = _reduction(tf.reduce_min, np.inf)
-anywhere = _reduction(tf.reduce_any, False)
-everywhere = _reduction(tf.reduce_all, True)
+total = _reduction(tf.reduce_sum)
+largest_of = _reduction(tf.reduce_max)
+smallest_of = _reduction(tf.reduce_min)
+anywhere = _reduction(tf.reduce_any)
+everywhere = _reduction(tf.reduce_all)
 
 
 def normalised(gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

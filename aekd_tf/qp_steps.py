@@ -244,7 +244,8 @@ def _solve_semidefinite(matrix: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         is_chosen = (index == chosen[:, None]) & going[:, None]
         row = tf.gather(table, chosen, batch_dims=1)
         row = tf.math.divide_no_nan(row, tf.gather(row, chosen, batch_dims=1)[:, None])
-        column = total(tf.where(is_chosen[:, None, :], table[..., :size], zero), -1)
+        column = tf.gather(table, chosen[:, None], axis=2, batch_dims=1)[..., 0]
+        column = tf.where(going[:, None], column, zero)
         reduced = table - column[..., None] * row[:, None, :]
         table = tf.where(is_chosen[..., None], row[:, None, :], reduced)
         return table, pivoted | is_chosen, going, count + 1
