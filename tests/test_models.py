@@ -1,7 +1,8 @@
+import keras
 import numpy as np
 import pytest
 
-from aekd_tf import models
+from aekd_tf import data, models
 
 # Trainable parameters of the authors' networks, for 10 and for 100 classes.
 PARAMETERS = {
@@ -9,15 +10,54 @@ PARAMETERS = {
     "resnet20": (272_474, 278_324),
     "resnet56": (855_770, 861_620),
     "resnet110": (1_730_714, 1_736_564),
+    "wrn_40_2": (2_243_546, 2_255_156),
+    "vgg13": (9_416_010, 9_462_180),
+    "mobilenetv2": (697_546, 812_836),
 }
+# Of torchvision's networks, for 1,000 classes.
+IMAGENET_PARAMETERS = {
+    "imagenet_resnet18": 11_689_512,
+    "imagenet_resnet34": 21_797_672,
+    "imagenet_resnet50": 25_557_032,
+}
+# Height and channels at the end of each stage, for 32x32 images.
+STAGES = {
+    "resnet20": [(32, 16), (16, 32), (8, 64)],
+    "resnet110": [(32, 16), (16, 32), (8, 64)],
+    "resnet8x4": [(32, 64), (16, 128), (8, 256)],
+    "resnet32x4": [(32, 64), (16, 128), (8, 256)],
+    "wrn_16_1": [(32, 16), (16, 32), (8, 64)],
+    "wrn_40_2": [(32, 32), (16, 64), (8, 128)],
+    "vgg8": [(32, 64), (16, 128), (8, 256), (4, 512), (4, 512)],
+    "vgg13": [(32, 64), (16, 128), (8, 256), (4, 512), (4, 512)],
+    "mobilenetv2": [(16, 12), (8, 16), (4, 48), (2, 160)],
+    "imagenet_resnet18": [(8, 64), (4, 128), (2, 256), (1, 512)],
+    "imagenet_resnet50": [(8, 256), (4, 512), (2, 1024), (1, 2048)],
+}
+
+
+def parameters(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("classes", [10, 100])
 def test_parameter_counts(name, classes):
-    model = models.create(name, classes, (32, 32, 3))
-    count = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    assert count == PARAMETERS[name][classes == 100]
+    assert parameters(models.create(name, classes, (32, 32, 3))) == PARAMETERS[name][classes == 100]
+
+
+@pytest.mark.parametrize("name", IMAGENET_PARAMETERS)
+def test_imagenet_parameter_counts(name):
+    assert parameters(models.create(name, 1000, (224, 224, 3))) == IMAGENET_PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_of_a_real_forward_pass(name):
+    model = models.create(name, 10, (32, 32, 3))
+    stages = [model.get_layer(f"stage{s}").output for s in range(1, len(STAGES[name]) + 1)]
+    *maps, logits = keras.Model(model.input, [*stages, model.output])(np.zeros((2, 32, 32, 3)))
+    assert [tuple(m.shape) for m in maps] == [(2, h, h, c) for h, c in STAGES[name]]
+    assert logits.shape == (2, 10)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (17, 23, 4)])
@@ -31,12 +71,37 @@ def test_named_stages_at_any_size(shape):
     assert model.output_shape == (None, 10)
 
 
-def test_all_names_build():
-    assert models.names() == [f"resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)]
-    for name in ("resnet14", "resnet32", "resnet44"):
-        depth = sum("conv" in layer.name for layer in models.create(name, 10, (32, 32, 3)).layers)
-        # Every weighted layer but the classifier and the two projection shortcuts.
-        assert depth == int(name.removeprefix("resnet")) - 1 + 2
+@pytest.mark.parametrize("name", [name for name in models.names() if name.startswith("resnet")])
+def test_depth_of_resnets(name):
+    depth = sum("conv" in layer.name for layer in models.create(name, 10, (32, 32, 3)).layers)
+    # Every weighted layer but the classifier; the projection shortcuts do not count.
+    shortcuts = 3 if name.endswith("x4") else 2
+    assert depth == int(name.removeprefix("resnet").removesuffix("x4")) - 1 + shortcuts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", models.names())
+def test_learns_the_digits(name):
+    keras.utils.set_random_seed(0)
+    digits = data.load("digits")
+    images = digits.train.images.astype("float32") / 16
+    if name.startswith("imagenet"):
+        images = images.repeat(4, 1).repeat(4, 2)
+    model = models.create(name, 10, images.shape[1:])
+    model.compile(
+        keras.optimizers.Adam(2e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    accuracy = 0.0
+    for _ in range(30):
+        model.fit(images, digits.train.labels, batch_size=64, verbose=0)
+        # In inference mode, on moving statistics: what counts for a teacher.
+        accuracy = model.evaluate(images, digits.train.labels, batch_size=400, verbose=0)[1]
+        if accuracy > 0.95:
+            break
+    assert accuracy > 0.95
 
 
 @pytest.mark.parametrize(

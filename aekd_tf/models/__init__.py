@@ -10,7 +10,19 @@ if TYPE_CHECKING:
 
 # Name -> (module, arguments of its `build`). Nothing is imported before it is created.
 _REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
-    f"resnet{depth}": ("resnet", {"depth": depth}) for depth in (8, 14, 20, 32, 44, 56, 110)
+    **{f"resnet{depth}": ("resnet", {"depth": depth}) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    **{
+        f"resnet{depth}x4": ("resnet", {"depth": depth, "widths": (32, 64, 128, 256)})
+        for depth in (8, 32)
+    },
+    **{
+        f"wrn_{depth}_{width}": ("wide_resnet", {"depth": depth, "width": width})
+        for depth in (16, 40)
+        for width in (1, 2)
+    },
+    **{f"vgg{depth}": ("vgg", {"depth": depth}) for depth in (8, 11, 13, 16, 19)},
+    "mobilenetv2": ("mobilenet_v2", {}),
+    **{f"imagenet_resnet{depth}": ("imagenet_resnet", {"depth": depth}) for depth in (18, 34, 50)},
 }
 
 

@@ -1,0 +1,39 @@
+"""What the networks share: convolutions, batch norm and the last layer, initialised alike."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = False, name: str):
+    """He-initialised (fan out) convolution; a stride divides the size, rounded up."""
+    return layers.Conv2D(
+        width,
+        size,
+        strides,
+        padding="same",
+        use_bias=bias,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+
+
+def normalised(x, name: str):
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+
+
+def activated(x, name: str):
+    return layers.ReLU(name=f"{name}_relu")(normalised(x, name))
+
+
+def classifier(x, num_classes: int):
+    """Logits from a feature map: global average, one dense layer."""
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    return layers.Dense(
+        num_classes,
+        # The bounds +-1/sqrt(inputs) of the authors' framework.
+        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+        dtype="float32",  # logits stay exact under mixed precision
+        name="logits",
+    )(x)

@@ -1,0 +1,67 @@
+"""MobileNetV2 for small images, width 0.5 and expansion 6, as in the authors' experiments.
+
+Reference: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR
+2018. Unlike there, the first block expands too, no activation is capped at 6, and two of
+the strides are gone: 32x32 images end as 2x2.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from aekd_tf.models.layers import activated, classifier, convolution, normalised
+
+# Expansion, channels at width 1, blocks, stride of the first block.
+_GROUPS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+# Groups that are the last of their size, but for the first: the ends of stages 1 to 4.
+_STAGES = {1: "stage1", 2: "stage2", 4: "stage3", 6: "stage4"}
+_WIDTH = 0.5
+
+
+def build(*, num_classes: int, input_shape: tuple[int, int, int], name: str) -> keras.Model:
+    """MobileNetV2, from images to logits."""
+    inputs = keras.Input(input_shape, name="images")
+    x = activated(convolution(inputs, int(32 * _WIDTH), strides=2, name="stem"), name="stem")
+    for group, (expansion, channels, blocks, stride) in enumerate(_GROUPS):
+        for block in range(blocks):
+            prefix = f"group{group + 1}_block{block + 1}"
+            last = _STAGES.get(group) if block == blocks - 1 else None
+            x = _block(
+                x, expansion, int(channels * _WIDTH), stride if block == 0 else 1, prefix, last
+            )
+    x = activated(convolution(x, 1280, 1, name="last"), name="last")
+    return keras.Model(inputs, classifier(x, num_classes), name=name)
+
+
+def _block(x, expansion: int, width: int, strides: int, name: str, stage: str | None):
+    shortcut = x
+    expanded = expansion * x.shape[-1]
+    x = activated(convolution(x, expanded, 1, name=f"{name}_expand"), name=f"{name}_expand")
+    x = layers.DepthwiseConv2D(
+        3,
+        strides,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=keras.initializers.VarianceScaling(
+            2.0 / expanded, "fan_out", "untruncated_normal"
+        ),
+        name=f"{name}_depthwise_conv",
+    )(x)
+    x = activated(x, name=f"{name}_depthwise")
+    x = convolution(x, width, 1, name=f"{name}_project")
+    if strides == 1 and shortcut.shape[-1] == width:
+        x = layers.Add(name=stage or name)([normalised(x, name=f"{name}_project"), shortcut])
+    else:
+        x = layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, name=stage or f"{name}_project_norm"
+        )(x)
+    return x

@@ -1,0 +1,40 @@
+"""VGG with batch norm for small images: five groups of convolutions, one dense layer.
+
+Reference: Simonyan, Zisserman, "Very Deep Convolutional Networks", ICLR 2015; as in the
+authors' code, the image is halved three times, and only then averaged.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from aekd_tf.models.layers import activated, classifier, convolution
+
+_CONVOLUTIONS = {
+    8: (1, 1, 1, 1, 1),
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+
+
+def build(
+    *, depth: int, num_classes: int, input_shape: tuple[int, int, int], name: str
+) -> keras.Model:
+    """VGG-`depth`, from images to logits; `"stage1"` to `"stage5"` end the groups."""
+    inputs = keras.Input(input_shape, name="images")
+    x = inputs
+    widths = (64, 128, 256, 512, 512)
+    for stage, (count, width) in enumerate(zip(_CONVOLUTIONS[depth], widths, strict=True), start=1):
+        for number in range(1, count + 1):
+            prefix = f"stage{stage}_{number}"
+            x = convolution(x, width, bias=True, name=prefix)
+            if number < count:
+                x = activated(x, name=prefix)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{prefix}_norm")(x)
+        x = layers.ReLU(name=f"stage{stage}")(x)
+        if stage <= 3:
+            x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)
+    return keras.Model(inputs, classifier(x, num_classes), name=name)
