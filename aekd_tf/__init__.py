@@ -15,11 +15,14 @@ _HOME = {
     "AdaptiveWeighting": "aekd_tf.weighting",
     "DistillationTensorBoard": "aekd_tf.callbacks",
     "EnsembleDistiller": "aekd_tf.distiller",
+    "Hints": "aekd_tf.hints",
     "QPSolution": "aekd_tf.qp",
+    "TeacherAdapter": "aekd_tf.adapter",
     "TeacherEnsemble": "aekd_tf.ensemble",
     "UniformWeighting": "aekd_tf.weighting",
     "Weighting": "aekd_tf.weighting",
     "distillation_loss": "aekd_tf.losses",
+    "hint_loss": "aekd_tf.hints",
     "project_capped_simplex": "aekd_tf.qp",
     "solve_capped_simplex_qp": "aekd_tf.qp",
 }
@@ -29,13 +32,16 @@ __all__ = [
     "AdaptiveWeighting",
     "DistillationTensorBoard",
     "EnsembleDistiller",
+    "Hints",
     "QPSolution",
+    "TeacherAdapter",
     "TeacherEnsemble",
     "UniformWeighting",
     "Weighting",
     "__version__",
     "data",
     "distillation_loss",
+    "hint_loss",
     "models",
     "project_capped_simplex",
     "solve_capped_simplex_qp",
@@ -43,9 +49,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from aekd_tf import data, models
+    from aekd_tf.adapter import TeacherAdapter
     from aekd_tf.callbacks import DistillationTensorBoard
     from aekd_tf.distiller import EnsembleDistiller
     from aekd_tf.ensemble import TeacherEnsemble
+    from aekd_tf.hints import Hints, hint_loss
     from aekd_tf.losses import distillation_loss
     from aekd_tf.qp import QPSolution, project_capped_simplex, solve_capped_simplex_qp
     from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting

@@ -10,7 +10,9 @@ IN_GRAPH_SOLVERS = ("smo", "projected")
 REFERENCE_SOLVERS = ("cvxopt", "libsvm")
 SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
 BATCH_GRADIENTS = ("mean", "full")
-WEIGHTINGS = ("aekd", "average")
+GRADIENT_SPACES = ("logits", "parameters")
+WEIGHTINGS = ("aekd", "average", "average_outputs")
+AVERAGES = ("losses", "outputs")
 
 # A cap that misses 1/M by rounding alone still means "the plain average".
 _CAP_SLACK = 1e-6

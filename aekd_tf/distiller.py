@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +11,12 @@ import keras
 import tensorflow as tf
 
 from aekd_tf import weighting as weightings
-from aekd_tf.checks import check_number
+from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
 from aekd_tf.ensemble import TeacherEnsemble
 from aekd_tf.gradients import gradient_conflict, gram_matrix, teacher_gradients
-from aekd_tf.losses import distillation_loss
+from aekd_tf.hints import HintRegressors, Hints, feature_shape, find_layer, with_features
+from aekd_tf.losses import averaged_outputs_loss, distillation_loss
+from aekd_tf.metrics import TeacherWeights
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -22,13 +25,17 @@ class EnsembleDistiller(keras.Model):
 
     The training loss is Eq. 7 of the paper,
 
-        student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m + regularisation
+        student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
+            + hint_weight * sum_m w'_m hint_m + regularisation
 
     where `kd_m` is the softened KL divergence from teacher m (`distillation_loss`) and the
     weights `w` solve a small quadratic programme over the teachers' gradients w.r.t. the
-    student's logits (Eq. 13-15). One step makes one forward pass of each teacher, one
-    forward and one backward pass of the student: the per-teacher gradients stop at the
-    student's logits.
+    student's logits (Eq. 13-15). With `hints` (AE-KD*), `hint_m` is the distance of the
+    regressed feature map from teacher m's (`hint_loss`, Eq. 5), and `w'` solves a second
+    programme, over the gradients w.r.t. the student's feature map (Eq. 16); with
+    `weighting="average"` that is FitNets. One step makes one forward pass of each teacher,
+    one forward and one backward pass of the student: the per-teacher gradients stop at the
+    student's logits and feature map.
 
     It is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss *from
     logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
@@ -43,21 +50,32 @@ class EnsembleDistiller(keras.Model):
     Args:
         student: Keras model from inputs to logits `[B, K]`.
         teachers: a `TeacherEnsemble`, or Keras models from the same inputs to logits.
-        weighting: `"aekd"`, `"average"`, or a `Weighting`, e.g.
+        weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
         kd_weight: the paper's lambda, at least 0.
+        hint_weight: the paper's beta, at least 0; above 0 it needs `hints`.
+        hints: `Hints`, or the name of the layer whose feature map student and teachers
+            compare, e.g. `"stage2"`. The regressors in between are the distiller's, not the
+            student's.
+        hint_weighting: of the hints' gradients; by default as `weighting`. (The authors use
+            `AdaptiveWeighting(normalize=True)` here.)
+        gradient_space: `"logits"`, or `"parameters"` for the gradients w.r.t. all of the
+            student's parameters (Eq. 10): M more backward passes, for study. Hints keep to
+            the feature map.
         **kwargs: `name` and the like, for `keras.Model`. The dtype policy is the student's.
 
     Training logs, besides the compiled metrics: `loss`, `student_loss`, `kd_loss`,
     `teacher_weight_0` to `teacher_weight_{M-1}`, `effective_teachers` (1 / sum w^2, from 1
     to M), `qp_gap` (certified, relative), `gradient_conflict` (share of teacher pairs with
-    a negative cosine).
+    a negative cosine); with hints `hint_loss` and the same of the hints' weights,
+    `hint_teacher_weight_0` and so on.
 
     Raises:
         ValueError: a temperature or a weight out of range or NaN, a tolerance below 1/M, no
-            teacher, `jit_compile=True` with a solver that leaves the graph.
+            teacher, hints without a layer of that name (it lists those there are) or whose
+            maps cannot be aligned, `jit_compile=True` with a solver that leaves the graph.
 
     Example:
 
@@ -84,6 +102,10 @@ class EnsembleDistiller(keras.Model):
         temperature: float = 4.0,
         student_loss_weight: float = 1.0,
         kd_weight: float = 0.9,
+        hint_weight: float = 0.0,
+        hints: str | Hints | None = None,
+        hint_weighting: str | weightings.Weighting | None = None,
+        gradient_space: str = "logits",
         **kwargs: Any,
     ):
         # A float32 wrapper around a float16 student would get no loss scaling.
@@ -99,14 +121,57 @@ class EnsembleDistiller(keras.Model):
         self.temperature = check_number("temperature", temperature, above_zero=True)
         self.student_loss_weight = check_number("student_loss_weight", student_loss_weight)
         self.kd_weight = check_number("kd_weight", kd_weight)
+        self.hint_weight = check_number("hint_weight", hint_weight)
+        check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
+        self.gradient_space = gradient_space
+        if hints is None and self.hint_weight > 0:
+            raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
+        self.hints = Hints(hints) if isinstance(hints, str) else hints
+        self.hint_weighting = weightings.get(
+            self.weighting if hint_weighting is None else hint_weighting
+        )
+        self.hint_weighting.validate(len(ensemble))
         layers = [layer for teacher in ensemble for layer in teacher._flatten_layers()]
-        self.supports_jit = not self.weighting.leaves_graph and all(
+        self.supports_jit = self._leaving_weighting is None and all(
             layer.supports_jit for layer in layers
         )
         self._ensemble = ensemble  # no Keras object: neither tracked, trained nor saved
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
-        self._weights_tracker = _TeacherWeightsMetric(len(ensemble))
+        self._weights_tracker = TeacherWeights(len(ensemble))
+        if self.hints is not None:
+            self._hint_layers = _HintLayers(
+                find_layer(student, self.hints.student),
+                [
+                    find_layer(teacher, name)
+                    for teacher, name in zip(
+                        ensemble, self.hints.teacher_layers(len(ensemble)), strict=True
+                    )
+                ],
+            )
+            self.regressors = HintRegressors(name="regressors", dtype=self.dtype_policy)
+            self._hint_scale = self.add_weight(
+                shape=(), initializer="ones", trainable=False, dtype="float32", name="hint_scale"
+            )
+            self._hint_loss_tracker = keras.metrics.Mean(name="hint_loss")
+            self._hint_weights_tracker = TeacherWeights(len(ensemble), prefix="hint_")
+
+    def build(self, input_shape: Any) -> None:
+        if self.hints is not None and not self.regressors.built:
+            student, teachers = self._hint_layers.student, self._hint_layers.teachers
+            self.regressors.build_for(
+                feature_shape(self.student, student, input_shape),
+                [
+                    feature_shape(teacher, layer, input_shape)
+                    for teacher, layer in zip(self.teachers, teachers, strict=True)
+                ],
+            )
+        super().build(input_shape)
+
+    @property
+    def _leaving_weighting(self) -> weightings.Weighting | None:
+        used = [self.weighting] if self.hints is None else [self.weighting, self.hint_weighting]
+        return next((weighting for weighting in used if weighting.leaves_graph), None)
 
     @property
     def teachers(self) -> TeacherEnsemble:
@@ -119,9 +184,10 @@ class EnsembleDistiller(keras.Model):
 
     @jit_compile.setter
     def jit_compile(self, value: bool) -> None:
-        if value and self.weighting.leaves_graph:
+        leaving = self._leaving_weighting if value else None
+        if leaving is not None:
             raise ValueError(
-                f"jit_compile=True cannot compile {self.weighting.description}, which leaves the "
+                f"jit_compile=True cannot compile {leaving.description}, which leaves the "
                 "graph for Python: use solver='smo' or jit_compile=False"
             )
         keras.Model.jit_compile.fset(self, value)
@@ -148,16 +214,32 @@ class EnsembleDistiller(keras.Model):
                 "EnsembleDistiller trains on one replica: the strategy in scope has "
                 f"{self.distribute_strategy.num_replicas_in_sync}; build and fit it outside"
             )
-        teacher_logits = self.teachers.logits(x)
-        with tf.GradientTape() as tape:
-            logits = self(x, training=True)
+        teacher_logits, teacher_maps = self._ask_teachers(x)
+        with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
+            logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
             student_loss = self._compiled_loss(y, logits, sample_weight)
             example_weight = _example_weight(logits, sample_weight)
-            weights, gap, conflict = self._weigh_teachers(teacher_logits, logits, example_weight)
             losses = distillation_loss(teacher_logits, logits, self.temperature)
-            kd_loss = tf.tensordot(weights, tf.reduce_sum(example_weight * losses, -1), 1)
+            losses = tf.reduce_sum(example_weight * losses, -1)
+            if self.gradient_space == "parameters":
+                gram = self._parameter_gram(tape, tf.unstack(losses))
+            else:
+                gram = self._logit_gram(teacher_logits, logits, example_weight)
+            kd_loss = self._weighed(losses, gram, self.weighting, self._weights_tracker)
+            if getattr(self.weighting, "average", "losses") == "outputs":
+                outputs_loss = averaged_outputs_loss(teacher_logits, logits, self.temperature)
+                kd_loss = tf.reduce_sum(example_weight * outputs_loss)
             loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss
+            if self.hints is not None:
+                hint_losses, gradients = self.regressors.losses_and_gradients(
+                    student_map, teacher_maps, example_weight
+                )
+                gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
+                hint_loss = self._weighed(
+                    hint_losses, gram, self.hint_weighting, self._hint_weights_tracker
+                )
+                loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
             loss += self._regularisation()
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
@@ -167,27 +249,73 @@ class EnsembleDistiller(keras.Model):
         self._loss_tracker.update_state(loss, sample_weight=batch_size)
         self._student_loss_tracker.update_state(student_loss, sample_weight=batch_size)
         self._kd_loss_tracker.update_state(kd_loss, sample_weight=batch_size)
-        self._weights_tracker.update_state(weights, gap, conflict)
+        if self.hints is not None:
+            self._hint_loss_tracker.update_state(hint_loss, sample_weight=batch_size)
         return self.compute_metrics(x, y, logits, sample_weight)
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`; hints take part from their `first_epoch` on."""
+        if self.hints is not None and self.hints.first_epoch > 1:
+            if isinstance(callbacks, keras.callbacks.CallbackList):
+                callbacks.append(_HintStart())
+            else:
+                given = [] if callbacks is None else callbacks
+                callbacks = [*(given if isinstance(given, (list, tuple)) else [given])]
+                callbacks.append(_HintStart())
+        return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         logs = super().test_step(data)
-        untouched = {"student_loss", "kd_loss", *self._weights_tracker.names}
+        untouched = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.names}
+        if self.hints is not None:
+            untouched.update(self._hint_weights_tracker.names)
         return {name: value for name, value in logs.items() if name not in untouched}
 
-    def _weigh_teachers(
+    def _ask_teachers(self, x: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        if self.hints is None:
+            return self.teachers.logits(x), []
+        return self.teachers.logits_and_features(x, self._hint_layers.teachers)
+
+    def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
+        if self.hints is None:
+            return self(x, training=True), None
+        return with_features(self, self._hint_layers.student, x, training=True)
+
+    def _logit_gram(
         self, teacher_logits: tf.Tensor, logits: tf.Tensor, example_weight: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`(weights [M], qp gap [], gradient conflict [])`."""
+    ) -> tf.Tensor:
+        """Gram matrix of the teachers' gradients w.r.t. the student's logits (Eq. 15)."""
         _, gradients = teacher_gradients(
             lambda student: distillation_loss(teacher_logits, student, self.temperature),
             logits,
             len(self.teachers),
             example_weight,
         )
-        gram = gram_matrix(gradients, self.weighting.batch_gradient)
-        weights, gap = self.weighting(gram)
-        return tf.stop_gradient(weights), gap, gradient_conflict(gram)
+        return gram_matrix(gradients, self.weighting.batch_gradient)
+
+    def _parameter_gram(self, tape: tf.GradientTape, losses: list[tf.Tensor]) -> tf.Tensor:
+        """Gram matrix of their gradients w.r.t. the student's parameters (Eq. 10)."""
+        parameters = self.student.trainable_variables
+        with tape.stop_recording():
+            rows = []
+            for loss in losses:
+                gradients = tape.gradient(loss, parameters, unconnected_gradients="zero")
+                flat = [tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients]
+                rows.append(tf.concat(flat, 0))
+            return gram_matrix(tf.stack(rows)[:, None], "full")
+
+    def _weighed(
+        self,
+        losses: tf.Tensor,
+        gram: tf.Tensor,
+        weighting: weightings.Weighting,
+        tracker: TeacherWeights,
+    ) -> tf.Tensor:
+        """The teachers' losses `[M]` as one, by the weights that `gram` asks for."""
+        weights, gap = weighting(gram)
+        weights = tf.stop_gradient(weights)
+        tracker.update_state(weights, gap, gradient_conflict(gram))
+        return tf.tensordot(weights, losses, 1)
 
     def _compiled_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
         loss = None
@@ -216,13 +344,19 @@ class EnsembleDistiller(keras.Model):
             "temperature": self.temperature,
             "student_loss_weight": self.student_loss_weight,
             "kd_weight": self.kd_weight,
+            "hint_weight": self.hint_weight,
+            "hints": self.hints and keras.saving.serialize_keras_object(self.hints),
+            "hint_weighting": keras.saving.serialize_keras_object(self.hint_weighting),
+            "gradient_space": self.gradient_space,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
         config = dict(config)
-        for name in ("student", "weighting"):
-            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        for name in ("student", "weighting", "hints", "hint_weighting"):
+            config[name] = config[name] and keras.saving.deserialize_keras_object(
+                config[name], custom_objects
+            )
         teachers = [
             keras.saving.deserialize_keras_object(teacher, custom_objects)
             for teacher in config["teachers"]
@@ -240,25 +374,19 @@ class EnsembleDistiller(keras.Model):
             teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
 
 
-class _TeacherWeightsMetric(keras.metrics.Metric):
-    """Means over steps of the teacher weights and of what the solver says of them."""
+@dataclasses.dataclass(frozen=True)
+class _HintLayers:
+    """Layers of others, which Keras must not track as the distiller's own."""
 
-    def __init__(self, num_teachers: int):
-        super().__init__(name="teacher_weights", dtype="float32")
-        self.names = [f"teacher_weight_{index}" for index in range(num_teachers)]
-        self.names += ["effective_teachers", "qp_gap", "gradient_conflict"]
-        self.total = self.add_weight(shape=(len(self.names),), initializer="zeros", name="total")
-        self.steps = self.add_weight(initializer="zeros", name="steps")
+    student: keras.layers.Layer
+    teachers: list[keras.layers.Layer]
 
-    def update_state(self, weights: tf.Tensor, gap: tf.Tensor, conflict: tf.Tensor) -> None:
-        effective = 1 / tf.reduce_sum(tf.square(weights))
-        values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)
-        self.total.assign_add(values)
-        self.steps.assign_add(1.0)
 
-    def result(self) -> dict[str, tf.Tensor]:
-        means = tf.unstack(self.total / tf.maximum(self.steps, 1.0), len(self.names))
-        return dict(zip(self.names, means, strict=True))
+class _HintStart(keras.callbacks.Callback):
+    """Switches the hint term on at its first epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model._hint_scale.assign(float(epoch + 1 >= self.model.hints.first_epoch))
 
 
 def _example_weight(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:

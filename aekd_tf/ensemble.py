@@ -9,6 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.adapter import TeacherAdapter
+from aekd_tf.hints import with_features
+
 VOTES = ("majority", "mean")
 
 
@@ -45,7 +48,8 @@ class TeacherEnsemble:
             if _gives_probabilities(teacher):
                 raise ValueError(
                     f"teacher {index} ({teacher.name}) ends in a softmax or sigmoid: give a model "
-                    "whose outputs are logits, without that last activation"
+                    "whose outputs are logits, or wrap it in "
+                    "TeacherAdapter(..., outputs='probabilities')"
                 )
         if vote not in VOTES:
             raise ValueError(f"unknown vote {vote!r}: choose one of {', '.join(VOTES)}")
@@ -68,7 +72,22 @@ class TeacherEnsemble:
         Raises:
             ValueError: teachers whose class counts differ (each is named with its shape).
         """
-        outputs = [tf.convert_to_tensor(teacher(inputs, training=False)) for teacher in self]
+        return self._stacked([teacher(inputs, training=False) for teacher in self])
+
+    def logits_and_features(
+        self, inputs: Any, layers: Sequence[keras.layers.Layer]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """`logits`, and what each teacher's layer of `layers` gave on the way."""
+        pairs = [
+            with_features(teacher, layer, inputs, training=False)
+            for teacher, layer in zip(self, layers, strict=True)
+        ]
+        return self._stacked([outputs for outputs, _ in pairs]), [
+            tf.stop_gradient(features) for _, features in pairs
+        ]
+
+    def _stacked(self, outputs: Sequence[Any]) -> tf.Tensor:
+        outputs = [tf.convert_to_tensor(output) for output in outputs]
         shapes = [output.shape for output in outputs]
         classes = shapes[0][-1]
         if any(s.rank != 2 or s[-1] != classes or s[-1] in (None, 1) for s in shapes):
@@ -139,6 +158,9 @@ class TeacherEnsemble:
 
 
 def _gives_probabilities(model: keras.Model) -> bool:
+    if isinstance(model, TeacherAdapter):
+        inner = _gives_probabilities(model.model)
+        return inner if model.outputs_kind == "logits" else False
     if not model.layers:
         return False
     last = model.layers[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -31,3 +32,21 @@ def distillation_loss(
     teacher = tf.nn.log_softmax(tf.cast(teacher_logits, tf.float32) / temperature)
     student = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
+
+
+def averaged_outputs_loss(
+    teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
+    """`distillation_loss` against the mean of the teachers' softened outputs (Eq. 2).
+
+    Args:
+        teacher_logits: `[M, B, K]`.
+        student_logits: `[B, K]`.
+        temperature: T > 0.
+
+    Returns:
+        `[B]` float32.
+    """
+    outputs = tf.nn.softmax(tf.cast(teacher_logits, tf.float32) / temperature)
+    mean = tf.maximum(tf.reduce_mean(outputs, 0), np.finfo(np.float32).tiny)
+    return distillation_loss(temperature * tf.math.log(mean), student_logits, temperature)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf.checks import (
+    AVERAGES,
     BATCH_GRADIENTS,
     REFERENCE_SOLVERS,
     SOLVERS,
@@ -52,7 +53,23 @@ class Weighting:
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class UniformWeighting(Weighting):
-    """Every teacher alike: AVER, the plain average of the teachers' losses (Eq. 2)."""
+    """Every teacher alike: AVER, the plain average of the teachers' losses (Eq. 2).
+
+    Args:
+        average: `"losses"`, or `"outputs"` for one loss against the mean of the teachers'
+            softened outputs. Proposition 1: the same training, `kd_loss` differing by what
+            has no gradient.
+
+    Raises:
+        ValueError: an unknown `average`.
+    """
+
+    def __init__(self, average: str = "losses"):
+        check_choice("average", average, AVERAGES)
+        self.average = average
+
+    def get_config(self) -> dict[str, Any]:
+        return {"average": self.average}
 
     def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = gram.shape[-1]
@@ -124,7 +141,7 @@ class AdaptiveWeighting(Weighting):
 
 
 def get(identifier: str | Weighting) -> Weighting:
-    """The weighting of that name (`"aekd"`, `"average"`), or the instance given.
+    """The weighting of that name (`"aekd"`, `"average"`, `"average_outputs"`) or the one given.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
@@ -132,4 +149,6 @@ def get(identifier: str | Weighting) -> Weighting:
     if isinstance(identifier, Weighting):
         return identifier
     check_choice("weighting", identifier, WEIGHTINGS)
-    return {"aekd": AdaptiveWeighting, "average": UniformWeighting}[identifier]()
+    if identifier == "aekd":
+        return AdaptiveWeighting()
+    return UniformWeighting("outputs" if identifier == "average_outputs" else "losses")

@@ -1,0 +1,33 @@
+"""What a distiller reports of its teachers' weights."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class TeacherWeights(keras.metrics.Metric):
+    """Means over steps of the teacher weights and of what the solver says of them.
+
+    Args:
+        num_teachers: M.
+        prefix: before every name, to tell hints' weights from logits'.
+    """
+
+    def __init__(self, num_teachers: int, prefix: str = ""):
+        super().__init__(name=f"{prefix}teacher_weights", dtype="float32")
+        names = [f"teacher_weight_{index}" for index in range(num_teachers)]
+        names += ["effective_teachers", "qp_gap", "gradient_conflict"]
+        self.names = [prefix + name for name in names]
+        self.total = self.add_weight(shape=(len(self.names),), initializer="zeros", name="total")
+        self.steps = self.add_weight(initializer="zeros", name="steps")
+
+    def update_state(self, weights: tf.Tensor, gap: tf.Tensor, conflict: tf.Tensor) -> None:
+        effective = 1 / tf.reduce_sum(tf.square(weights))
+        values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)
+        self.total.assign_add(values)
+        self.steps.assign_add(1.0)
+
+    def result(self) -> dict[str, tf.Tensor]:
+        means = tf.unstack(self.total / tf.maximum(self.steps, 1.0), len(self.names))
+        return dict(zip(self.names, means, strict=True))
