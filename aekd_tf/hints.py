@@ -102,7 +102,8 @@ def find_layer(model: keras.Model, name: str) -> keras.layers.Layer:
 def captured(layer: keras.layers.Layer) -> Iterator[list[Any]]:
     """What `layer` gives while the context lasts, call by call, however its model is written."""
     outputs: list[Any] = []
-    original = layer.call
+    original = type(layer).call.__get__(layer)
+    outer = vars(layer).get("call")  # of a context around this one, which is not to hear of it
 
     def recording(*args: Any, **kwargs: Any) -> Any:
         output = original(*args, **kwargs)
@@ -115,6 +116,8 @@ def captured(layer: keras.layers.Layer) -> Iterator[list[Any]]:
         yield outputs
     finally:
         object.__delattr__(layer, "call")
+        if outer is not None:
+            object.__setattr__(layer, "call", outer)
 
 
 def with_features(
@@ -146,9 +149,14 @@ def feature_shape(
         return tf.TensorSpec((None, *shape[1:]), tf.float32)
 
     specs = keras.tree.map_shape_structure(spec, input_shape)
-    trace = tf.function(
-        lambda inputs: with_features(model, layer, inputs, training=False)[1], autograph=False
-    )
+
+    def last_features(inputs):
+        # A model that is not built yet may call its layers more than once.
+        with captured(layer) as features:
+            model(inputs, training=False)
+        return features[-1]
+
+    trace = tf.function(last_features, autograph=False)
     return tuple(trace.get_concrete_function(specs).structured_outputs.shape)
 
 
@@ -158,7 +166,7 @@ class HintRegressors(keras.layers.Layer):
 
     def build_for(self, student_shape: Any, teacher_shapes: Sequence[Any]) -> None:
         self.regressors = [
-            regressor(student_shape, shape, f"regressor_{index}", self.dtype_policy)
+            Regressor(student_shape, shape, name=f"regressor_{index}", dtype=self.dtype_policy)
             for index, shape in enumerate(teacher_shapes)
         ]
         self.built = True
@@ -190,46 +198,54 @@ class HintRegressors(keras.layers.Layer):
         return tf.stack(losses), tf.stop_gradient(tf.cast(tf.stack(gradients), tf.float32))
 
 
-def regressor(
-    student_shape: Sequence[int | None],
-    teacher_shape: Sequence[int | None],
-    name: str,
-    dtype: Any = None,
-) -> keras.Sequential:
-    """r_m: from the student's feature map `[B, h, w, c]` to the teacher's, untrained.
+class Regressor(keras.layers.Layer):
+    """r_m: from the student's feature map `[B, h, w, c]` to the teacher's.
 
     A convolution of stride 2 where the student's map is twice as large, a transposed one
     where it is half, else one whose kernel is as large as the difference; then batch norm
     and ReLU.
 
+    Args:
+        student_shape, teacher_shape: of the maps, batch axis first.
+
     Raises:
         ValueError: maps that cannot be aligned so; the message names both shapes.
     """
-    student, teacher = tuple(student_shape[1:]), tuple(teacher_shape[1:])
-    refusal = ValueError(
-        f"feature maps {student} of the student and {teacher} of a teacher cannot be aligned: "
-        "choose layers that give [height, width, channels], of which the student's is half the "
-        "teacher's size, twice it, or at least as large"
-    )
-    if len(student) != 3 or len(teacher) != 3 or None in student + teacher:
-        raise refusal
-    sizes, targets, channels = student[:2], teacher[:2], teacher[2]
-    convolution: keras.layers.Layer
-    options = {"use_bias": False, "dtype": dtype}
-    if all(s == 2 * t for s, t in zip(sizes, targets, strict=True)):
-        convolution = keras.layers.Conv2D(channels, 3, 2, padding="same", **options)
-    elif all(2 * s == t for s, t in zip(sizes, targets, strict=True)):
-        convolution = keras.layers.Conv2DTranspose(channels, 4, 2, padding="same", **options)
-    elif all(s >= t for s, t in zip(sizes, targets, strict=True)):
-        kernel = tuple(1 + s - t for s, t in zip(sizes, targets, strict=True))
-        convolution = keras.layers.Conv2D(channels, kernel, **options)
-    else:
-        raise refusal
-    layers = [
-        convolution,
-        keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
-        keras.layers.ReLU(dtype=dtype),
-    ]
-    model = keras.Sequential(layers, name=name)
-    model.build((None, *student))
-    return model
+
+    def __init__(
+        self,
+        student_shape: Sequence[int | None],
+        teacher_shape: Sequence[int | None],
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        student, teacher = tuple(student_shape[1:]), tuple(teacher_shape[1:])
+        refusal = ValueError(
+            f"feature maps {student} of the student and {teacher} of a teacher cannot be aligned: "
+            "choose layers that give [height, width, channels], of which the student's is half "
+            "the teacher's size, twice it, or at least as large"
+        )
+        if len(student) != 3 or len(teacher) != 3 or None in student + teacher:
+            raise refusal
+        pairs = list(zip(student[:2], teacher[:2], strict=True))
+        options = {"use_bias": False, "dtype": self.dtype_policy}
+        channels = teacher[2]
+        if all(s == 2 * t for s, t in pairs):
+            layer = keras.layers.Conv2D(channels, 3, 2, padding="same", **options)
+        elif all(2 * s == t for s, t in pairs):
+            layer = keras.layers.Conv2DTranspose(channels, 4, 2, padding="same", **options)
+        elif all(s >= t for s, t in pairs):
+            kernel = tuple(1 + s - t for s, t in pairs)
+            layer = keras.layers.Conv2D(channels, kernel, **options)
+        else:
+            raise refusal
+        self.convolution = layer
+        self.norm = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy
+        )
+        self.convolution.build((None, *student))
+        self.norm.build((None, *teacher))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return keras.ops.relu(self.norm(self.convolution(inputs), training=training))
