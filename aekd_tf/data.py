@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("digits", "cifar10", "cifar100")
+from aekd_tf import streaming
+from aekd_tf.streaming import StreamedSplit
+
+IN_MEMORY = ("digits", "cifar10", "cifar100")
 
 
 class DataError(RuntimeError):
@@ -44,9 +47,9 @@ class Dataset:
 
     name: str
     num_classes: int
-    train: Split
-    validation: Split
-    test: Split
+    train: Split | StreamedSplit
+    validation: Split | StreamedSplit
+    test: Split | StreamedSplit
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_padding: int
@@ -54,6 +57,8 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        if isinstance(self.train, StreamedSplit):
+            return self.train.size, self.train.size, 3
         return self.train.images.shape[1:]
 
 
@@ -72,26 +77,39 @@ def load(
     data_dir: str | None = None,
     train_examples: int | None = None,
     validation_examples: int | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
-    """Loads a data set into memory.
+    """Loads a small data set into memory, or opens a large one.
 
     The validation split is the same whatever the other arguments: the last examples of the
     training set. The test split serves the final report only.
 
     Args:
         name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn),
-            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets).
+            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets): in memory, uint8. Any
+            other image classification set of TensorFlow Datasets, e.g. `"imagenette"` or
+            `"imagenet2012"`: read from disk while training, see `aekd_tf.streaming`.
         data_dir: where TensorFlow Datasets keeps its data; by default `TFDS_DATA_DIR`, else
             its own `~/tensorflow_datasets`.
         train_examples: use only the first so many training images.
-        validation_examples: size of the validation split; 237 of digits, 5,000 of CIFAR.
+        validation_examples: size of the validation split; 237 of digits, 5,000 of CIFAR, a
+            tenth of others and at most 10,000.
+        image_size: height and width that images read from disk are cropped to; 224.
 
     Raises:
-        ValueError: unknown name; more examples asked for than there are.
-        DataError: the data set is not on disk and cannot be downloaded.
+        ValueError: more examples asked for than there are; no image classification set.
+        DataError: unknown name; the data set is not on disk and cannot be downloaded.
     """
-    if name not in NAMES:
-        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(NAMES)}")
+    if name not in IN_MEMORY:
+        builder = _prepared_builder(name, data_dir)
+        fields = streaming.load(
+            name,
+            builder,
+            image_size=image_size or 224,
+            train_examples=train_examples,
+            validation_examples=validation_examples,
+        )
+        return Dataset(name=name, **fields)
     if validation_examples is None:
         validation_examples = _VALIDATION_EXAMPLES[name]
     if name == "digits":
@@ -155,11 +173,25 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
         builder = tfds.builder(name, data_dir=directory)
         if builder.is_prepared():
             return builder
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(
+            f"unknown dataset {name!r}: choose one of {', '.join(IN_MEMORY)}, or a name from "
+            "https://www.tensorflow.org/datasets/catalog"
+        ) from error
     except Exception as error:
-        raise DataError(f"{name} in {directory} cannot be read ({error}): {advice}") from error
+        raise DataError(
+            f"{name} in {directory} cannot be read ({_first_line(error)}): {advice}"
+        ) from error
     place = os.path.dirname(os.path.dirname(builder.data_path))
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        manual = os.path.join(place, "downloads", "manual")
+        files = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        if not (os.path.isdir(manual) and os.listdir(manual)):
+            raise DataError(
+                f"{name} is not in {place} and must be downloaded by hand into {manual}: {files}"
+            )
     # Ask before downloading: without a network, TensorFlow Datasets tries for minutes.
-    if not urllib.request.getproxies() and not _reachable("www.cs.toronto.edu"):
+    elif not urllib.request.getproxies() and not _reachable("storage.googleapis.com"):
         raise DataError(f"{name} is not in {place} and there is no network: {advice}")
     try:
         builder.download_and_prepare()
@@ -204,6 +236,8 @@ def training_pipeline(
     """
     import tensorflow as tf
 
+    if isinstance(dataset.train, StreamedSplit):
+        return dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch)
     with tf.device("CPU"):
         images = tf.constant(dataset.train.images)
         labels = tf.constant(dataset.train.labels)
@@ -225,10 +259,14 @@ def training_pipeline(
     return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_pipeline(dataset: Dataset, split: Split, batch_size: int = 256) -> Any:
+def evaluation_pipeline(
+    dataset: Dataset, split: Split | StreamedSplit, batch_size: int = 256
+) -> Any:
     """Normalised `(images, labels)` batches of a split, in order, not augmented."""
     import tensorflow as tf
 
+    if isinstance(split, StreamedSplit):
+        return split.evaluation_pipeline(batch_size)
     pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
     pipeline = pipeline.map(lambda images, labels: (normalise(images, dataset), labels))
     return pipeline.cache().prefetch(tf.data.AUTOTUNE)

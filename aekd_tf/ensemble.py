@@ -114,17 +114,20 @@ class TeacherEnsemble:
         inputs = x.map(lambda *batch: batch[0])
         return np.concatenate([self._scores(batch)[self.vote].numpy() for batch in inputs])
 
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = 128) -> dict[str, Any]:
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 128, top_k: int | None = None
+    ) -> dict[str, Any]:
         """Accuracy of every teacher and of both votes, in one pass.
 
         Args:
             x: inputs `[N, ...]`, or a `tf.data.Dataset` of `(inputs, labels)` batches.
             y: integer labels `[N]`; None with a dataset.
             batch_size: images at a time, for arrays.
+            top_k: also count an answer as right when the label is among its k best.
 
         Returns:
             `{"teachers": [M accuracies], "majority_vote": a, "mean_probability": a}`,
-            each from 0 to 1.
+            each from 0 to 1; with `top_k=5` also `"teachers_top5"` and so on.
 
         Raises:
             ValueError: no labels, or labels that are not one integer an example.
@@ -135,7 +138,9 @@ class TeacherEnsemble:
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
         elif not isinstance(x.element_spec, tuple) or len(x.element_spec) < 2:
             raise ValueError("evaluate needs labels: the dataset gives inputs alone")
-        hits = np.zeros(len(self) + 2)
+        # Not `in_top_k`: it calls every label right where a constant answer ties them all.
+        ranks = [1] if top_k is None else [1, top_k]
+        hits = np.zeros((len(ranks), len(self) + 2))
         count = 0
         for inputs, labels, *_ in x:
             scores = self._scores(inputs)
@@ -145,16 +150,19 @@ class TeacherEnsemble:
                     f"labels are {labels.dtype} {labels.shape}: give one integer an example"
                 )
             labels = labels.reshape(-1)
-            answers = np.argmax(scores["teachers"], -1)
-            votes = [np.argmax(scores["majority"], -1), np.argmax(scores["mean"], -1)]
-            hits += [np.sum(answer == labels) for answer in [*answers, *votes]]
+            answers = [*scores["teachers"], scores["majority"], scores["mean"]]
+            for row, k in zip(hits, ranks, strict=True):
+                best = [tf.math.top_k(answer, k).indices.numpy() for answer in answers]
+                row += [np.sum(indices == labels[:, None]) for indices in best]
             count += len(labels)
-        accuracy = (hits / max(count, 1)).tolist()
-        return {
-            "teachers": accuracy[:-2],
-            "majority_vote": accuracy[-2],
-            "mean_probability": accuracy[-1],
-        }
+        found: dict[str, Any] = {}
+        for row, suffix in zip(
+            hits / max(count, 1), ["", f"_top{top_k}"][: len(ranks)], strict=True
+        ):
+            found[f"teachers{suffix}"] = row[:-2].tolist()
+            found[f"majority_vote{suffix}"] = float(row[-2])
+            found[f"mean_probability{suffix}"] = float(row[-1])
+        return found
 
 
 def _gives_probabilities(model: keras.Model) -> bool:

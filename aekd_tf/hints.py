@@ -142,7 +142,7 @@ def feature_shape(
         shape = tuple(layer.output.shape)
     except (AttributeError, ValueError):  # not part of a functional graph
         shape = (None, None)
-    if None not in shape[1:]:
+    if model.built and None not in shape[1:]:
         return shape
 
     def spec(shape):
@@ -219,7 +219,8 @@ class Regressor(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        student, teacher = tuple(student_shape[1:]), tuple(teacher_shape[1:])
+        student: tuple[Any, ...] = tuple(student_shape[1:])
+        teacher: tuple[Any, ...] = tuple(teacher_shape[1:])
         refusal = ValueError(
             f"feature maps {student} of the student and {teacher} of a teacher cannot be aligned: "
             "choose layers that give [height, width, channels], of which the student's is half "

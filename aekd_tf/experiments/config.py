@@ -1,14 +1,10 @@
-"""Flags of the experiments, checked and frozen into a Config before TensorFlow loads."""
+"""What an experiment depends on: checked, completed from presets, frozen into a Config."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import textwrap
-from collections.abc import Sequence
 from typing import Any
-
-from absl import flags
 
 from aekd_tf import models
 from aekd_tf.checks import (
@@ -19,6 +15,7 @@ from aekd_tf.checks import (
     check_number,
     check_tolerance,
 )
+from aekd_tf.data import IN_MEMORY
 
 
 class UserError(Exception):
@@ -33,6 +30,7 @@ class Config:
     student: str
     teachers: tuple[str, ...]
     ensemble_size: int
+    methods: tuple[str, ...]
     weighting: str
     tolerance: float
     batch_gradient: str
@@ -40,12 +38,17 @@ class Config:
     solver: str
     temperature: float
     kd_weight: float
+    hint_weight: float | str
+    hint_layers: tuple[str, ...]
+    hint_first_epoch: int
     student_loss_weight: float
     preset: str
     epochs: int
     teacher_epochs: int
     batch_size: int
     learning_rate: float
+    teacher_learning_rate: float | None
+    image_size: int | None
     train_examples: int | None
     validation_examples: int | None
     seed: int
@@ -66,9 +69,13 @@ class Config:
         check_choice("weighting", self.weighting, WEIGHTINGS)
         check_choice("batch_gradient", self.batch_gradient, BATCH_GRADIENTS)
         check_choice("solver", self.solver, SOLVERS)
-        for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size"):
+        for method in self.methods:
+            check_choice("method", method, METHODS)
+        if len(set(self.methods)) < len(self.methods) or not self.methods:
+            raise ValueError("methods is empty or names a method twice: name each once")
+        for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", "hint_first_epoch"):
             _check_count(name, getattr(self, name))
-        for name in ("train_examples", "validation_examples"):
+        for name in ("train_examples", "validation_examples", "image_size"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         if len(self.teachers) not in (1, self.ensemble_size):
@@ -79,7 +86,10 @@ class Config:
         check_tolerance(self.tolerance, self.ensemble_size if self.ensemble_size > 1 else None)
         check_number("temperature", self.temperature, above_zero=True)
         check_number("learning_rate", self.learning_rate, above_zero=True)
+        if self.teacher_learning_rate is not None:
+            check_number("teacher_learning_rate", self.teacher_learning_rate, above_zero=True)
         check_number("kd_weight", self.kd_weight)
+        self._check_hints()
         check_number("student_loss_weight", self.student_loss_weight)
         if not 0 <= self.seed < TEACHER_SEEDS:
             raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
@@ -96,6 +106,26 @@ class Config:
             raise ValueError(
                 f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
                 "Python: use solver=smo or drop jit_compile"
+            )
+
+    def _check_hints(self) -> None:
+        if isinstance(self.hint_weight, str):
+            if self.hint_weight != CROSS_VALIDATION:
+                raise ValueError(
+                    f"hint_weight is {self.hint_weight}: give a number, or {CROSS_VALIDATION} to "
+                    f"choose it from {', '.join(f'{b:g}' for b in HINT_WEIGHTS)} on validation data"
+                )
+        else:
+            check_number("hint_weight", self.hint_weight)
+        if self.hint_weight == 0 and (asked := sorted(HINT_METHODS & set(self.methods))):
+            raise ValueError(
+                f"methods names {', '.join(asked)} but hint_weight is 0: give --hint_weight, a "
+                f"number or {CROSS_VALIDATION}"
+            )
+        if len(self.hint_layers) not in (1, 1 + self.ensemble_size) or not all(self.hint_layers):
+            raise ValueError(
+                f"hint_layers names {len(self.hint_layers)} layers: give one for all, or the "
+                f"student's and then one for each of the {self.ensemble_size} teachers"
             )
 
     def recorded(self) -> dict[str, Any]:
@@ -115,10 +145,15 @@ def _check_count(name: str, value: int) -> None:
 
 
 PRESETS = ("quick", "paper")
+METHODS = ("alone", "kd", "average", "average_outputs", "aekd", "fitnets", "aekd_hints")
+HINT_METHODS = {"fitnets", "aekd_hints"}
+CROSS_VALIDATION = "cv"
+# Section 4.1's candidates for beta.
+HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Teacher number m is trained with this seed plus m: never with a student's, which would make
 # the student its twin.
 TEACHER_SEEDS = 1_000_000
-_PAPER = {"student": "resnet20", "teachers": "resnet56", "epochs": 350, "teacher_epochs": 240}
+_PAPER = {"student": "resnet20", "teachers": "resnet56"}
 # What a flag that is not given means, by experiment and preset.
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
@@ -135,191 +170,75 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "paper": _PAPER,
     },
+    "imagenet": {
+        "quick": {
+            "student": "imagenet_resnet18",
+            "teachers": "imagenet_resnet34",
+            "epochs": 2,
+            "teacher_epochs": 2,
+            "train_examples": 1000,
+            "image_size": 64,
+        },
+        "paper": {
+            "student": "imagenet_resnet18",
+            "teachers": "imagenet_resnet50",
+            "image_size": 224,
+            "batch_size": 256,
+        },
+    },
 }
-_DATASETS = {
+DATASETS: dict[str, tuple[str, ...] | None] = {
     "digits": ("digits",),
     "cifar": ("cifar10", "cifar100"),
-    "teachers": ("digits", "cifar10", "cifar100"),
+    "imagenet": None,  # any that TensorFlow Datasets knows
+    "teachers": None,
 }
-_FIRST_PRESET = {"digits": "quick", "cifar": "paper", "teachers": "paper"}
+FIRST_PRESET = {"digits": "quick", "cifar": "paper", "imagenet": "paper", "teachers": "paper"}
+FIRST_DATASET = {
+    "digits": "digits",
+    "cifar": "cifar10",
+    "imagenet": "imagenet2012",
+    "teachers": "cifar10",
+}
 
 
-def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
-    """The flags of one experiment, in a set of their own, and their groups for `--help`."""
-    values = flags.FlagValues()
-    groups: dict[str, list[str]] = {}
-
-    def add(group: str, kind: str, name: str, default: Any, text: str, **options: Any) -> None:
-        presets = DEFAULTS["cifar" if experiment == "teachers" else experiment]
-        if any(name in preset for preset in presets.values()):
-            shown = ", ".join(
-                f"{preset}: {given.get(name, 'all')}" for preset, given in presets.items()
-            )
-        else:
-            shown = "none" if default is None else str(default)
-        define = getattr(flags, f"DEFINE_{kind}")
-        help_text = f"{text} (default {shown})"
-        define(name, default, help_text, flag_values=values, **options)
-        groups.setdefault(group, []).append(name)
-
-    datasets = _DATASETS[experiment]
-    subject = "What is distilled"
-    add(subject, "string", "dataset", datasets[0], f"One of {', '.join(datasets)}.")
-    add(subject, "string", "student", None, f"Network: {', '.join(models.names())}.")
-    add(
-        subject,
-        "list",
-        "teachers",
-        None,
-        "Network of all teachers, or a comma-separated list with one entry a teacher; an entry "
-        "that ends in .keras is a trained model's file.",
-    )
-    add(subject, "integer", "ensemble_size", None, "Number of teachers M; else as listed, or 5.")
-    weighting = "How teachers are weighted"
-    add(weighting, "string", "weighting", "aekd", "aekd (adaptive) or average (AVER).")
-    add(
-        weighting,
-        "float",
-        "tolerance",
-        0.6,
-        "The cap C on one teacher's weight, from 1/M (the average) to 1.",
-        short_name="C",
-    )
-    add(
-        weighting,
-        "string",
-        "batch_gradient",
-        "mean",
-        "mean: gradients averaged over the batch (the authors' code); full: Eq. 15 as written.",
-    )
-    add(weighting, "boolean", "normalize", False, "Scale the teachers' gradients to unit length.")
-    add(
-        weighting,
-        "string",
-        "solver",
-        "smo",
-        "smo or projected (in the graph), cvxopt or libsvm (outside it).",
-    )
-    loss = "Loss"
-    add(loss, "float", "temperature", 4.0, "T of the softened outputs.")
-    add(loss, "float", "kd_weight", 0.9, "Weight of the distillation loss, lambda of Eq. 7.")
-    add(loss, "float", "student_loss_weight", 1.0, "Weight of the cross-entropy with the labels.")
-    training = "Training"
-    add(
-        training,
-        "string",
-        "preset",
-        _FIRST_PRESET[experiment],
-        "paper: section 4.1's recipe; quick: small networks, minutes on two CPU cores.",
-    )
-    add(training, "integer", "epochs", None, "Epochs of each student.")
-    add(training, "integer", "teacher_epochs", None, "Epochs of each teacher.")
-    add(training, "integer", "batch_size", 64, "Images a step.")
-    add(
-        training,
-        "float",
-        "learning_rate",
-        0.05,
-        "Of SGD at the start; x0.1 at the recipe's milestones, in proportion to the epochs.",
-    )
-    add(training, "integer", "train_examples", None, "Use only the first so many training images.")
-    add(
-        training,
-        "integer",
-        "validation_examples",
-        None,
-        "Held out of the training set; unset: 237 of digits, 5000 of CIFAR.",
-    )
-    add(
-        training,
-        "integer",
-        "seed",
-        0,
-        "Of the students. The teachers' seeds do not depend on it, so runs can share teachers.",
-    )
-    add(
-        training,
-        "boolean",
-        "jit_compile",
-        False,
-        "Compile whole training steps with XLA; results then repeat only on the same device.",
-    )
-    files = "Files"
-    add(
-        files,
-        "string",
-        "data_dir",
-        None,
-        "Where TensorFlow Datasets keeps its data; unset: TFDS_DATA_DIR or its own folder.",
-    )
-    add(
-        files,
-        "string",
-        "output_dir",
-        f"runs/{experiment}",
-        "Results, logs, models. A run repeated here goes on with what is finished.",
-    )
-    add(
-        files,
-        "string",
-        "teachers_dir",
-        None,
-        "Teachers' files, made where missing; delete one to retrain it. Unset: "
-        "<output_dir>/teachers.",
-    )
-    return values, groups
+def family(dataset: str) -> str:
+    """The experiment that `dataset` belongs to: digits, cifar or imagenet."""
+    if dataset not in IN_MEMORY:
+        return "imagenet"
+    return "digits" if dataset == "digits" else "cifar"
 
 
-def help_text(experiment: str) -> str:
-    """What `--help` prints: our flags alone, by group, each with its default and meaning."""
-    values, groups = define_flags(experiment)
-    lines = [f"usage: python -m aekd_tf.experiments.{experiment} [--flag=value ...]", ""]
-    for group, names in groups.items():
-        lines += [group]
-        for name in names:
-            flag = values[name]
-            title = f"  --{name}" + (f", -{flag.short_name}" if flag.short_name else "")
-            lines += [
-                title,
-                *textwrap.wrap(flag.help, 84, initial_indent=" " * 6, subsequent_indent=" " * 6),
-            ]
-        lines += [""]
-    logs = f"{values['output_dir'].default}/logs"
-    lines += [f"TensorBoard: tensorboard --host=localhost --logdir={logs}"]
-    return "\n".join(lines)
+def recipe(dataset: str, network: str, teacher: bool) -> dict[str, Any]:
+    """The paper's epochs and first learning rate, and where in the epochs it falls tenfold.
+
+    Section 4.1: teachers and MobileNetV2 as students 240 epochs, other students 350;
+    MobileNetV2 from 0.01, others from 0.05. ImageNet: the usual 100 epochs from 0.1.
+    """
+    if family(dataset) == "imagenet":
+        return {"epochs": 100, "learning_rate": 0.1, "milestones": (0.3, 0.6, 0.9), "l2": 1e-4}
+    rate = 0.01 if network == "mobilenetv2" else 0.05
+    if teacher or network == "mobilenetv2":
+        epochs, boundaries = 240, [150, 180, 210]
+    else:
+        epochs, boundaries = 350, [150, 200, 250, 300]
+    milestones = tuple(boundary / epochs for boundary in boundaries)
+    return {"epochs": epochs, "learning_rate": rate, "milestones": milestones, "l2": 5e-4}
 
 
-def parse(experiment: str, arguments: Sequence[str]) -> Config | None:
-    """The Config that the command line asks for; None for `--help`.
+def resolve(experiment: str, given: dict[str, Any]) -> Config:
+    """The Config of the flags given, the others taken from the preset and the recipe.
 
     Raises:
-        UserError: an unknown flag, a value of the wrong kind or out of range.
+        ValueError: a value out of range, or two that contradict each other.
     """
-    if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in arguments):
-        return None
-    values, _ = define_flags(experiment)
-    try:
-        rest = values([experiment, *arguments])
-    except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())} (--help lists the flags)") from error
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
-    given = values.flag_values_dict()
-    try:
-        return _resolve(experiment, {name: given[name] for name in _flag_names(experiment)})
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _flag_names(experiment: str) -> list[str]:
-    return [name for names in define_flags(experiment)[1].values() for name in names]
-
-
-def _resolve(experiment: str, given: dict[str, Any]) -> Config:
     check_choice("preset", given["preset"], PRESETS)
-    check_choice("dataset", given["dataset"], _DATASETS[experiment])
-    family = "digits" if given["dataset"] == "digits" else "cifar"
-    defaults = DEFAULTS[family][given["preset"]]
+    dataset, known = given["dataset"], DATASETS[experiment]
+    if known is not None:
+        check_choice("dataset", dataset, known)
+    elif not dataset:
+        raise ValueError("dataset is empty: name one, such as cifar10")
+    defaults = {"batch_size": 64, **DEFAULTS[family(dataset)][given["preset"]]}
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()
     }
@@ -330,11 +249,31 @@ def _resolve(experiment: str, given: dict[str, Any]) -> Config:
     if content["ensemble_size"] is None:
         count = len(content["teachers"])
         content["ensemble_size"] = count if count > 1 or _is_file(content["teachers"][0]) else 5
+    student = recipe(dataset, content["student"], teacher=False)
+    teacher = recipe(dataset, content["teachers"][0], teacher=True)
+    for name, value in {
+        "epochs": student["epochs"],
+        "learning_rate": student["learning_rate"],
+        "teacher_epochs": teacher["epochs"],
+    }.items():
+        content[name] = value if content[name] is None else content[name]
+    content["hint_layers"] = tuple(content["hint_layers"])
+    content["hint_weight"] = _hint_weight(content["hint_weight"])
+    hinted = ["fitnets", "aekd_hints"] if content["hint_weight"] else []
+    usual = dict.fromkeys(["alone", "average", content["weighting"], *hinted])
+    content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
     if content["teachers_dir"] is None:
         content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")
     for name in Config.PLACES:
         content[name] = content[name] and os.path.expanduser(content[name])
     return Config(**content)
+
+
+def _hint_weight(given: str) -> float | str:
+    try:
+        return float(given)
+    except ValueError:
+        return given
 
 
 def _is_file(teacher: str) -> bool:

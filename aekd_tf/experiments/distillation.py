@@ -1,26 +1,20 @@
-"""One run: the missing teachers, then the students alone, by AVER and by AE-KD, then a table."""
+"""One run: the teachers that are missing, then a student by each method, then a table."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-import time
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import aekd_tf
-from aekd_tf import data, models
-from aekd_tf.distiller import EnsembleDistiller
+from aekd_tf import data
 from aekd_tf.ensemble import TeacherEnsemble
-from aekd_tf.experiments import output, teachers, training
+from aekd_tf.experiments import output, students, teachers, training
 from aekd_tf.experiments.config import Config, UserError
-from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
-
-_TITLES = {"alone": "student alone", "average": "student, AVER", "aekd": "student, AE-KD"}
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -45,44 +39,51 @@ def run(config: Config) -> dict[str, Any]:
         {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
         os.path.join(config.output_dir, "config.json"),
     )
-    names = list(dict.fromkeys(["alone", "average", config.weighting]))
-    students = {name: _finished_student(config, name) for name in names}
-    missing = [name for name, figures in students.items() if figures is None]
-    _print_plan(config, dataset, found, names, missing)
+    asked = students.plan(config)
+    figures = {student.name: students.finished(config, student) for student in asked}
+    missing = [student for student in asked if figures[student.name] is None]
+    _print_plan(config, dataset, found, asked, missing)
 
     count = sum(not teacher.exists for teacher in found)
     total = count + len(missing)
     networks = teachers.train_or_load(config, dataset, found, total)
     digests = [teachers.digest(network) for network in networks]
-    for name, figures in students.items():
-        if figures is not None and name != "alone" and figures["teachers"] != digests:
+    for student in asked:
+        known = figures[student.name]
+        if known is not None and student.method != "alone" and known["teachers"] != digests:
             raise UserError(
-                f"{_student_path(config, name, 'keras')} was distilled from other teachers than "
+                f"{students.path(config, student, 'keras')} was distilled from other teachers than "
                 f"{', '.join(t.path for t in found)}: delete it, or choose another --output_dir"
             )
     try:
         ensemble = TeacherEnsemble(networks)
     except ValueError as error:
         raise UserError(str(error)) from error
-    scores = ensemble.evaluate(data.evaluation_pipeline(dataset, dataset.test))
-    for name in missing:
+    scores = ensemble.evaluate(
+        data.evaluation_pipeline(dataset, dataset.test), top_k=training.top_k(dataset)
+    )
+    for student in missing:
         count += 1
-        label = f"[{count}/{total}] {_TITLES[name]}"
-        students[name] = _train_student(config, dataset, ensemble, digests, name, label)
+        label = f"[{count}/{total}] {student.title}"
+        figures[student.name] = students.train(config, dataset, networks, digests, student, label)
 
+    chosen = students.chosen(asked, {name: known or {} for name, known in figures.items()})
     results = {
         "teachers": [
-            {"name": teacher.name, "test_accuracy": accuracy}
-            for teacher, accuracy in zip(found, scores["teachers"], strict=True)
+            {
+                "name": teacher.name,
+                **{
+                    name.replace("teachers", "test_accuracy"): values[index]
+                    for name, values in scores.items()
+                    if name.startswith("teachers")
+                },
+            }
+            for index, teacher in enumerate(found)
         ],
         "ensemble": {
-            "majority_vote": scores["majority_vote"],
-            "mean_probability": scores["mean_probability"],
+            name: value for name, value in scores.items() if not name.startswith("teachers")
         },
-        "students": {
-            name: {key: value for key, value in (figures or {}).items() if key != "teachers"}
-            for name, figures in students.items()
-        },
+        "students": {method: content for method, (_, content) in chosen.items()},
         "config": config.recorded(),
         "versions": {
             "aekd_tf": aekd_tf.__version__,
@@ -91,9 +92,10 @@ def run(config: Config) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
-    student = os.path.join(config.output_dir, "student.keras")
-    shutil.copyfile(_student_path(config, config.weighting, "keras"), f"{student}.tmp")
-    os.replace(f"{student}.tmp", student)
+    target = os.path.join(config.output_dir, "student.keras")
+    delivered, _ = chosen[config.methods[-1]]
+    shutil.copyfile(students.path(config, delivered, "keras"), f"{target}.tmp")
+    os.replace(f"{target}.tmp", target)
     output.save_json(results, os.path.join(config.output_dir, "results.json"))
     print(_table(config, results))
     print(f"\nwritten to {config.output_dir}: results.json, student.keras, config.json, logs")
@@ -103,99 +105,12 @@ def run(config: Config) -> dict[str, Any]:
     return results
 
 
-def _weighting(config: Config, name: str) -> Weighting:
-    if name == "average":
-        return UniformWeighting()
-    return AdaptiveWeighting(
-        config.tolerance, config.batch_gradient, config.normalize, config.solver
-    )
-
-
-_FIGURES = {
-    "test_accuracy",
-    "validation_accuracy",
-    "best_validation_test_accuracy",
-    "best_validation_epoch",
-    "teacher_weights",
-    "teachers",
-    "seconds",
-}
-
-
-def _finished_student(config: Config, name: str) -> dict[str, Any] | None:
-    """The figures of a student that an earlier run finished; None if it is to be trained."""
-    path = _student_path(config, name, "json")
-    if not (os.path.exists(path) and os.path.exists(_student_path(config, name, "keras"))):
-        return None
-    figures = output.read_json(path, "delete it to have the student retrained")
-    if set(figures) != _FIGURES:
-        raise UserError(f"{path} is incomplete: delete it to have the student retrained")
-    return figures
-
-
-def _train_student(
-    config: Config,
-    dataset: data.Dataset,
-    ensemble: TeacherEnsemble,
-    digests: list[str],
-    name: str,
-    label: str,
-) -> dict[str, Any]:
-    """Trains one student and writes its model and its figures."""
-    training.start_reproducibly(config.seed, config.jit_compile)
-    student = models.create(config.student, dataset.num_classes, dataset.image_shape)
-    model = student
-    if name != "alone":
-        model = EnsembleDistiller(
-            student,
-            ensemble,
-            weighting=_weighting(config, name),
-            temperature=config.temperature,
-            student_loss_weight=config.student_loss_weight,
-            kd_weight=config.kd_weight,
-        )
-    started = time.monotonic()
-    history, best = training.train(
-        model,
-        student,
-        dataset,
-        label=label,
-        epochs=config.epochs,
-        teacher=False,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        log_dir=os.path.join(config.output_dir, "logs", f"student_{name}"),
-        jit_compile=config.jit_compile,
-    )
-    weights = None
-    if name != "alone":
-        columns = [history[f"teacher_weight_{index}"] for index in range(len(ensemble))]
-        weights = np.mean(columns, axis=1).tolist()
-    figures = {
-        "test_accuracy": training.accuracy(student, dataset, dataset.test),
-        "validation_accuracy": history["val_accuracy"][-1],
-        "best_validation_test_accuracy": training.accuracy(best.restored(), dataset, dataset.test),
-        "best_validation_epoch": best.epoch,
-        "teacher_weights": weights,
-        "teachers": digests,
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    output.save_model(student, _student_path(config, name, "keras"))
-    output.save_json(figures, _student_path(config, name, "json"))
-    return figures
-
-
-def _student_path(config: Config, name: str, ending: str) -> str:
-    return os.path.join(config.output_dir, "students", f"{name}.{ending}")
-
-
 def _print_plan(
     config: Config,
     dataset: data.Dataset,
     found: list[teachers.Teacher],
-    names: list[str],
-    missing: list[str],
+    asked: list[students.Student],
+    missing: list[students.Student],
 ) -> None:
     steps = data.steps_per_epoch(dataset, config.batch_size)
     lines = [
@@ -203,32 +118,55 @@ def _print_plan(
         f"{len(dataset.test)} test images",
         *teachers.describe(found, steps),
     ]
-    if len(missing) < len(names):
-        lines.append(f"reusing {len(names) - len(missing)} students found on disk")
+    if len(missing) < len(asked):
+        lines.append(f"reusing {len(asked) - len(missing)} students found on disk")
     if missing:
         lines.append(
             f"training {len(missing)} students {config.student}, {config.epochs * steps} steps "
-            f"each: {', '.join(missing)}"
+            f"each: {', '.join(student.name for student in missing)}"
         )
     print("\n".join(lines), flush=True)
 
 
 def _table(config: Config, results: dict[str, Any]) -> str:
     """The report: test accuracy of everything, last epoch and best validation epoch."""
-    weights = results["students"][config.weighting]["teacher_weights"]
+    delivered = config.methods[-1]
+    weights = results["students"][delivered]["teacher_weights"]
+    adaptive = delivered in ("aekd", "aekd_hints")
+    top5 = "majority_vote_top5" in results["ensemble"]
     lines = [
         "",
         f"{config.dataset}: {len(results['teachers'])} teachers, student {config.student}, "
-        f"{config.weighting}" + (f" C={config.tolerance:g}" if config.weighting == "aekd" else ""),
+        f"{delivered}" + (f" C={config.tolerance:g}" if adaptive else ""),
         "",
-        f"{'test accuracy, %':<24}{'last epoch':>12}{'best val.':>12}{'mean weight':>13}",
+        f"{'test accuracy, %':<26}{'last epoch':>12}{'best val.':>12}"
+        + (f"{'top-5':>10}" if top5 else "")
+        + f"{'mean weight':>13}",
     ]
-    for teacher, weight in zip(results["teachers"], weights, strict=True):
-        title = f"teacher {teacher['name']}"
-        lines.append(f"{title:<24}{100 * teacher['test_accuracy']:12.2f}{'':12}{weight:13.3f}")
+
+    def row(title, last, best=None, last_top5=None, weight=None):
+        cells = [f"{title:<26}{100 * last:12.2f}", f"{100 * best:12.2f}" if best else " " * 12]
+        if top5:
+            cells.append(f"{100 * last_top5:10.2f}" if last_top5 is not None else " " * 10)
+        cells.append(f"{weight:13.3f}" if weight is not None else "")
+        lines.append("".join(cells).rstrip())
+
+    for index, teacher in enumerate(results["teachers"]):
+        # A student of one teacher has one weight.
+        weight = weights[index] if weights and index < len(weights) else None
+        figures = teacher["test_accuracy"], None, teacher.get("test_accuracy_top5"), weight
+        row(f"teacher {teacher['name']}", *figures)
     for key, title in (("majority_vote", "majority vote"), ("mean_probability", "mean vote")):
-        lines.append(f"{'ensemble, ' + title:<24}{100 * results['ensemble'][key]:12.2f}")
-    for name, student in results["students"].items():
-        last, best = student["test_accuracy"], student["best_validation_test_accuracy"]
-        lines.append(f"{_TITLES[name]:<24}{100 * last:12.2f}{100 * best:12.2f}")
+        votes = results["ensemble"]
+        row(f"ensemble, {title}", votes[key], None, votes.get(f"{key}_top5"))
+    for method, student in results["students"].items():
+        title = students.TITLES[method]
+        if student["hint_weight"] is not None:
+            title += f" beta={student['hint_weight']:g}"
+        row(
+            title,
+            student["test_accuracy"],
+            student["best_validation_test_accuracy"],
+            student.get("test_accuracy_top5"),
+        )
     return "\n".join(lines)

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from aekd_tf.data import DataError
-from aekd_tf.experiments.config import UserError, help_text, parse
+from aekd_tf.experiments.config import UserError
+from aekd_tf.experiments.flags import help_text, parse
 
 
 def main(experiment: str, arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from aekd_tf import data, models
 from aekd_tf.experiments import output
-from aekd_tf.experiments.config import TEACHER_SEEDS, Config, UserError
+from aekd_tf.experiments.config import TEACHER_SEEDS, Config, UserError, recipe
 from aekd_tf.experiments.main import main
 
 
@@ -57,12 +57,15 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
             "seed": TEACHER_SEEDS + index,
             "epochs": config.teacher_epochs,
             "batch_size": config.batch_size,
-            "learning_rate": config.learning_rate,
+            "learning_rate": config.teacher_learning_rate
+            or recipe(config.dataset, network, teacher=True)["learning_rate"],
             "train_examples": len(dataset.train),
             "validation_examples": len(dataset.validation),
         }
         name = f"{network}_{index}"
         path = os.path.join(config.teachers_dir, f"{config.dataset}_{name}.keras")
+        if config.image_size is not None:
+            settings["image_size"] = config.image_size
         found.append(Teacher(name, path, network, settings))
     return found
 

@@ -10,11 +10,8 @@ import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.callbacks import BestEpoch, DistillationTensorBoard, ProgressBar
-from aekd_tf.experiments.config import Config, UserError
-
-# x0.1 at these shares of the epochs: 150/180/210 of 240, 150/200/250/300 of 350.
-_TEACHER_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
-_STUDENT_MILESTONES = (150 / 350, 200 / 350, 250 / 350, 300 / 350)
+from aekd_tf.ensemble import TeacherEnsemble
+from aekd_tf.experiments.config import Config, UserError, family, recipe
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -61,6 +58,7 @@ def load_data(config: Config) -> data.Dataset:
             data_dir=config.data_dir,
             train_examples=config.train_examples,
             validation_examples=config.validation_examples,
+            image_size=config.image_size,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -86,18 +84,18 @@ def train(
         model: what is fitted: `network` itself, or a distiller around it.
         network: the classifier that is trained.
         label: what the progress bar calls it.
-        teacher: the teachers' milestones, or the students'.
+        teacher: whether the teachers' recipe holds, or the students'.
 
     Returns:
         Keras's history, and the best epoch on the validation split.
     """
     steps = data.steps_per_epoch(dataset, batch_size)
-    shares = _TEACHER_MILESTONES if teacher else _STUDENT_MILESTONES
-    boundaries = sorted({max(1, round(share * epochs)) * steps for share in shares})
+    settings = recipe(dataset.name, network.name, teacher)
+    boundaries = sorted({max(1, round(share * epochs)) * steps for share in settings["milestones"]})
     rates = [learning_rate * 0.1**power for power in range(len(boundaries) + 1)]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
     model.compile(
-        optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=5e-4),
+        optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=settings["l2"]),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=jit_compile,
@@ -120,7 +118,20 @@ def train(
     return history.history, best
 
 
-def accuracy(network: keras.Model, dataset: data.Dataset, split: data.Split) -> float:
-    """Share of the split that `network` classifies rightly, from 0 to 1."""
-    logits = network.predict(data.evaluation_pipeline(dataset, split), verbose=0)
-    return float((logits.argmax(-1) == split.labels).mean())
+def top_k(dataset: data.Dataset) -> int | None:
+    """5 where the paper reports top-5 accuracy beside top-1, else None."""
+    return 5 if family(dataset.name) == "imagenet" and dataset.num_classes > 5 else None
+
+
+def accuracy(
+    network: keras.Model, dataset: data.Dataset, split: data.Split | data.StreamedSplit
+) -> dict[str, float]:
+    """`{"accuracy"}` on the split, from 0 to 1, with `top_k` also `{"accuracy_top5"}`."""
+    scores = TeacherEnsemble([network]).evaluate(
+        data.evaluation_pipeline(dataset, split), top_k=top_k(dataset)
+    )
+    return {
+        name.replace("teachers", "accuracy"): values[0]
+        for name, values in scores.items()
+        if name.startswith("teachers")
+    }

@@ -1,0 +1,215 @@
+"""The students of a run, one a method: found on disk, or trained and written there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from aekd_tf import data, models
+from aekd_tf.distiller import EnsembleDistiller
+from aekd_tf.experiments import output, training
+from aekd_tf.experiments.config import (
+    CROSS_VALIDATION,
+    HINT_METHODS,
+    HINT_WEIGHTS,
+    Config,
+    UserError,
+)
+from aekd_tf.hints import Hints
+from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
+
+TITLES = {
+    "alone": "student alone",
+    "kd": "student, first teacher",
+    "average": "student, AVER",
+    "average_outputs": "student, AVER of outputs",
+    "aekd": "student, AE-KD",
+    "fitnets": "student, FitNets",
+    "aekd_hints": "student, AE-KD*",
+}
+_FIGURES = {
+    "test_accuracy",
+    "validation_accuracy",
+    "best_validation_test_accuracy",
+    "best_validation_epoch",
+    "teacher_weights",
+    "hint_teacher_weights",
+    "hint_weight",
+    "teachers",
+    "seconds",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One student to train; several a method where its hint weight is cross-validated."""
+
+    name: str
+    method: str
+    hint_weight: float | None
+
+    @property
+    def title(self) -> str:
+        candidate = self.name != self.method
+        return TITLES[self.method] + (f" beta={self.hint_weight:g}" if candidate else "")
+
+
+def plan(config: Config) -> list[Student]:
+    """All students that `config` asks for, candidates of a cross-validation included."""
+    students = []
+    for method in config.methods:
+        if method not in HINT_METHODS:
+            students.append(Student(method, method, None))
+        elif config.hint_weight == CROSS_VALIDATION:
+            students += [Student(f"{method}_beta{b:g}", method, b) for b in HINT_WEIGHTS]
+        else:
+            students.append(Student(method, method, float(config.hint_weight)))
+    return students
+
+
+def path(config: Config, student: Student, ending: str) -> str:
+    return os.path.join(config.output_dir, "students", f"{student.name}.{ending}")
+
+
+def finished(config: Config, student: Student) -> dict[str, Any] | None:
+    """The figures of a student that an earlier run finished; None if it is to be trained.
+
+    Raises:
+        UserError: figures that cannot be read or are incomplete.
+    """
+    file = path(config, student, "json")
+    if not (os.path.exists(file) and os.path.exists(path(config, student, "keras"))):
+        return None
+    figures = output.read_json(file, "delete it to have the student retrained")
+    if set(figures) - {"test_accuracy_top5"} != _FIGURES:
+        raise UserError(f"{file} is incomplete: delete it to have the student retrained")
+    return figures
+
+
+def train(
+    config: Config,
+    dataset: data.Dataset,
+    networks: Sequence[keras.Model],
+    digests: list[str],
+    student: Student,
+    label: str,
+) -> dict[str, Any]:
+    """Trains one student and writes its model and its figures.
+
+    Raises:
+        UserError: hint layers that the networks do not have or that cannot be aligned.
+    """
+    training.start_reproducibly(config.seed, config.jit_compile)
+    network = models.create(config.student, dataset.num_classes, dataset.image_shape)
+    try:
+        model = _distiller(config, network, networks, student)
+        model.build((None, *dataset.image_shape))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
+    started = time.monotonic()
+    history, best = training.train(
+        model,
+        network,
+        dataset,
+        label=label,
+        epochs=config.epochs,
+        teacher=False,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        log_dir=log_dir,
+        jit_compile=config.jit_compile,
+    )
+    test = training.accuracy(network, dataset, dataset.test)
+    figures: dict[str, Any] = {
+        **{f"test_{name}": value for name, value in test.items()},
+        "validation_accuracy": history["val_accuracy"][-1],
+        "best_validation_test_accuracy": training.accuracy(best.restored(), dataset, dataset.test)[
+            "accuracy"
+        ],
+        "best_validation_epoch": best.epoch,
+        "teacher_weights": _mean_weights(history, "teacher_weight_"),
+        "hint_teacher_weights": _mean_weights(history, "hint_teacher_weight_"),
+        "hint_weight": student.hint_weight,
+        "teachers": digests,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if student.name != student.method:
+        _write_hparams(log_dir, student, figures["validation_accuracy"])
+    output.save_model(network, path(config, student, "keras"))
+    output.save_json(figures, path(config, student, "json"))
+    return figures
+
+
+def _distiller(
+    config: Config, network: keras.Model, networks: Sequence[keras.Model], student: Student
+) -> keras.Model:
+    """What is fitted by the student's method: the network itself, or a distiller around it."""
+    method = student.method
+    if method == "alone":
+        return network
+    adaptive = (config.tolerance, config.batch_gradient, config.normalize, config.solver)
+    options: dict[str, Any] = {}
+    if method in HINT_METHODS:
+        layers = config.hint_layers
+        teachers = layers[0] if len(layers) == 1 else list(layers[1:])
+        options["hints"] = Hints(layers[0], teachers, config.hint_first_epoch)
+        options["hint_weight"] = student.hint_weight
+    if method == "aekd_hints":
+        # The authors scale the hints' gradients to unit length, not the logits'.
+        options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
+    weighting: Weighting = UniformWeighting("losses")
+    if method in ("aekd", "aekd_hints"):
+        weighting = AdaptiveWeighting(*adaptive)
+    elif method == "average_outputs":
+        weighting = UniformWeighting("outputs")
+    return EnsembleDistiller(
+        network,
+        networks[:1] if method == "kd" else networks,
+        weighting=weighting,
+        temperature=config.temperature,
+        student_loss_weight=config.student_loss_weight,
+        kd_weight=config.kd_weight,
+        **options,
+    )
+
+
+def _mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:
+    """Mean over the epochs of every teacher's weight; None without such weights."""
+    count = sum(name.startswith(prefix) for name in history)
+    columns = [history[f"{prefix}{index}"] for index in range(count)]
+    return np.mean(columns, axis=1).tolist() if columns else None
+
+
+def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
+    """For TensorBoard's HParams page, which compares the candidates."""
+    writer = tf.summary.create_file_writer(log_dir)
+    with writer.as_default(step=1):
+        hparams.hparams({"hint_weight": student.hint_weight, "method": student.method})
+        tf.summary.scalar("validation_accuracy", accuracy)
+    writer.close()
+
+
+def chosen(
+    students: Sequence[Student], figures: dict[str, dict[str, Any]]
+) -> dict[str, tuple[Student, dict[str, Any]]]:
+    """By method, its student and figures: of candidates, the best on validation data."""
+    found: dict[str, tuple[Student, dict[str, Any]]] = {}
+    for method in dict.fromkeys(student.method for student in students):
+        candidates = [student for student in students if student.method == method]
+        scores = {c.name: figures[c.name]["validation_accuracy"] for c in candidates}
+        best = max(candidates, key=lambda candidate: scores[candidate.name])
+        content = {key: value for key, value in figures[best.name].items() if key != "teachers"}
+        if len(candidates) > 1:
+            content["cross_validation"] = {f"{c.hint_weight:g}": scores[c.name] for c in candidates}
+        found[method] = best, content
+    return found

@@ -1,0 +1,54 @@
+"""A small image classification set in TensorFlow Datasets' own format, of awkward JPEGs."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+MODES = ("RGB", "L", "CMYK")
+
+
+def encoded(rng, label, index):
+    """A JPEG of any size and mode, whose brightness tells its class."""
+    height, width = rng.integers(20, 90, 2)
+    pixels = rng.normal(20 + 30 * label, 20, (height, width, 3)).clip(0, 255).astype(np.uint8)
+    mode = MODES[index % len(MODES)]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue(), mode, pixels
+
+
+class TinyImages(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    COUNTS = {"train": 60, "validation": 24}  # noqa: RUF012
+    CLASSES = 8
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(num_classes=self.CLASSES),
+            }
+        )
+        return tfds.core.DatasetInfo(
+            builder=self, features=features, supervised_keys=("image", "label")
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self.COUNTS}
+
+    def _generate_examples(self, split):
+        rng = np.random.default_rng(len(split))
+        for index in range(self.COUNTS[split]):
+            image, _, _ = encoded(rng, index % self.CLASSES, index)
+            yield index, {"image": io.BytesIO(image), "label": index % self.CLASSES}
+
+
+def prepare(directory):
+    """Writes the set below `directory`, whence it loads by the name `tiny_images`."""
+    builder = TinyImages(data_dir=directory, file_format="tfrecord")
+    builder.download_and_prepare()
+    return builder.name
