@@ -214,6 +214,8 @@ class EnsembleDistiller(keras.Model):
                 "EnsembleDistiller trains on one replica: the strategy in scope has "
                 f"{self.distribute_strategy.num_replicas_in_sync}; build and fit it outside"
             )
+        if self.hints is not None and not self.regressors.built:
+            self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
         teacher_logits, teacher_maps = self._ask_teachers(x)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)

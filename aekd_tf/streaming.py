@@ -15,7 +15,8 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 # The centre that evaluation sees is this share of the shorter side.
 _CENTRE = 224 / 256
-_SHUFFLE_BUFFER = 16_384
+# Images that are shuffled among each other; the windows' bounds move from epoch to epoch.
+_WINDOW = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +52,31 @@ class StreamedSplit:
         import tensorflow as tf
 
         encoded = self._encoded()
-        buffer = min(self.count, _SHUFFLE_BUFFER)
+        window = min(self.count, _WINDOW)
 
         def one_epoch(epoch):
-            shuffled = encoded.shuffle(buffer, seed=epoch, reshuffle_each_iteration=False)
+            # Not `Dataset.shuffle`, whose order is a function of the global seed too.
+            key = tf.constant(seed, tf.int64) * 1_000_003 + epoch
+            start = tf.random.stateless_uniform([], [key, -1], 0, window, tf.int64)
+            rotated = encoded.skip(start).concatenate(encoded.take(start))
+            windows = rotated.batch(window).enumerate().prefetch(1)
+
+            def shuffled(number, examples):
+                indices = tf.range(tf.shape(examples[1])[0])
+                order = tf.random.experimental.stateless_shuffle(indices, [key, number])
+                return tf.data.Dataset.from_tensor_slices(
+                    tuple(tf.gather(part, order) for part in examples)
+                )
 
             def view(position, example):
                 image, label = example
-                key = tf.stack([tf.constant(seed, tf.int64) * 1_000_003 + epoch, position])
-                return random_view(decode(image), key, self.size), tf.cast(label, tf.int64)
+                view_key = tf.stack([key, position])
+                return random_view(decode(image), view_key, self.size), tf.cast(label, tf.int64)
 
-            views = shuffled.enumerate().map(
-                view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            views = (
+                windows.flat_map(shuffled)
+                .enumerate()
+                .map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             )
             return views.batch(batch_size)
 

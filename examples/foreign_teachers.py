@@ -3,7 +3,7 @@
 python examples/foreign_teachers.py
 
 The student is a subclassed `keras.Model` on 8x8 grey digits. One teacher is a MobileNet from
-keras.applications, which wants 32x32 colour images and ends in a softmax; the other counts the
+keras.applications, which wants 64x64 colour images and ends in a softmax; the other counts the
 classes backwards. `TeacherAdapter` declares both once.
 """
 
@@ -36,32 +36,32 @@ class SmallStudent(keras.Model):
 
 def application_teacher() -> keras.Model:
     """Grey images to three channels, then keras.applications' MobileNet, to probabilities."""
-    inputs = keras.Input((32, 32, 1))
-    backbone = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=10)
+    inputs = keras.Input((64, 64, 1))
+    backbone = keras.applications.MobileNet((64, 64, 3), alpha=0.25, weights=None, classes=10)
     colour = keras.layers.Concatenate()([inputs, inputs, inputs])
     return keras.Model(inputs, backbone(colour), name="application")
 
 
-def main(examples: int = 1200, epochs: int = 5) -> dict[str, float]:
+def main(epochs: int = 10) -> dict[str, float]:
     keras.utils.set_random_seed(0)
     digits = data.load("digits")
-    images = digits.train.images[:examples].astype("float32") / 16
-    labels = digits.train.labels[:examples]
+    images = digits.train.images.astype("float32") / 16
+    labels = digits.train.labels
 
     application = application_teacher()
     application.compile("adam", "sparse_categorical_crossentropy")
-    larger = keras.ops.image.resize(2 * images - 1, (32, 32))
-    application.fit(np.asarray(larger), labels, epochs=epochs, verbose=0)
+    larger = keras.ops.image.resize(2 * images - 1, (64, 64))
+    application.fit(np.asarray(larger), labels, batch_size=16, epochs=epochs, verbose=0)
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     backwards = models.create("resnet8", 10, (8, 8, 1))
     backwards.compile("adam", loss)
-    backwards.fit(images, 9 - labels, epochs=epochs, verbose=0)
+    backwards.fit(images, 9 - labels, epochs=epochs // 2, verbose=0)
 
     teachers = [
         TeacherAdapter(
             application,
-            input_size=(32, 32),
+            input_size=(64, 64),
             preprocessing=keras.layers.Rescaling(2.0, -1.0),
             outputs="probabilities",
         ),
@@ -70,7 +70,7 @@ def main(examples: int = 1200, epochs: int = 5) -> dict[str, float]:
     student = SmallStudent()
     distiller = EnsembleDistiller(student, teachers)
     distiller.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
-    distiller.fit(images, labels, epochs=2 * epochs, verbose=0)
+    distiller.fit(images, labels, epochs=epochs, verbose=0)
     test = digits.test.images.astype("float32") / 16
     accuracy = distiller.evaluate(test, digits.test.labels, verbose=0, return_dict=True)["accuracy"]
     scores = distiller.teachers.evaluate(test, digits.test.labels)["teachers"]

@@ -114,7 +114,6 @@ def test_class_map_beyond_the_outputs(images):
 
 
 def test_example_of_foreign_teachers(capsys):
-    scores = runpy.run_path(str(EXAMPLE))["main"](examples=600, epochs=3)
-    assert scores["backwards"] > 0.5  # a wrong class map would leave chance
-    assert scores["student"] > 0.5
+    scores = runpy.run_path(str(EXAMPLE))["main"]()
+    assert min(scores.values()) > 0.5  # a wrong map, scale or size would leave chance
     assert "student" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from aekd_tf import checks, data, models
-from aekd_tf.experiments import config, teachers
+from aekd_tf.experiments import config, flags, students, teachers
 from aekd_tf.experiments.main import main
 
 
@@ -46,6 +46,15 @@ def refused(capsys, experiment, arguments):
         (["--temperature=nan"], "temperature is nan"),
         (["--kd_weight=nan"], "kd_weight is nan: give a finite number at least 0"),
         (["--kd_weight=-1"], "kd_weight is -1.0"),
+        (["--hint_weight=-1"], "hint_weight is -1.0"),
+        (["--hint_weight=some"], "hint_weight is some: give a number, or cv to choose it"),
+        (["--hint_layers=stage2,stage3"], "hint_layers names 2 layers: give one for all, or the"),
+        (["--hint_layers="], "hint_layers names 0 layers"),
+        (["--hint_first_epoch=0"], "hint_first_epoch is 0"),
+        (["--methods=aekd,magic"], "unknown method 'magic': choose one of alone, kd, average"),
+        (["--methods=aekd,aekd"], "names a method twice"),
+        (["--methods=fitnets"], "methods names fitnets but hint_weight is 0: give --hint_weight"),
+        (["--teacher_learning_rate=0"], "teacher_learning_rate is 0.0"),
         (["--student_loss_weight=inf"], "student_loss_weight is inf"),
         (["--learning_rate=0"], "learning_rate is 0.0"),
         (["--epochs=0"], "epochs is 0"),
@@ -88,7 +97,7 @@ def test_output_directory_that_cannot_be_written(capsys, tmp_path):
 
 
 def test_output_directory_of_another_run(capsys, tmp_path):
-    recorded = config.parse("digits", ["--tolerance=0.5"]).recorded()
+    recorded = flags.parse("digits", ["--tolerance=0.5"]).recorded()
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"config": recorded}))
     line = refused(capsys, "digits", [f"--output_dir={tmp_path}", "-C=0.4"])
@@ -131,7 +140,7 @@ def test_bad_teacher_files(capsys, tmp_path, bad_teacher, options, message):
 def test_truncated_teacher_of_an_earlier_run(capsys, tmp_path, bad_teacher):
     arguments = ["--ensemble_size=1", "--teachers=resnet8", f"--teachers_dir={tmp_path}"]
     arguments += [f"--output_dir={tmp_path}/run"]
-    teacher = teachers.plan(config.parse("digits", arguments), data.load("digits"))[0]
+    teacher = teachers.plan(flags.parse("digits", arguments), data.load("digits"))[0]
     path = bad_teacher(keep=3000).rename(teacher.path)
     settings = tmp_path / "digits_resnet8_0.json"
     settings.write_text(json.dumps({**teacher.settings, "epochs": 99}))
@@ -158,7 +167,7 @@ def test_absent_data_without_network(capsys, tmp_path, monkeypatch):
 
 
 def test_paper_preset_is_section_4_1():
-    parsed = config.parse("cifar", ["--ensemble_size=10"])
+    parsed = flags.parse("cifar", ["--ensemble_size=10"])
     assert (parsed.student, parsed.networks()) == ("resnet20", ["resnet56"] * 10)
     assert (parsed.epochs, parsed.teacher_epochs, parsed.batch_size) == (350, 240, 64)
     assert (parsed.temperature, parsed.kd_weight, parsed.tolerance) == (4, 0.9, 0.6)
@@ -167,18 +176,18 @@ def test_paper_preset_is_section_4_1():
 
 def test_flags_override_presets():
     arguments = ["--preset=quick", "--epochs=2", "-C", "0.7", "--teachers=resnet8,a.keras"]
-    parsed = config.parse("cifar", arguments)
+    parsed = flags.parse("cifar", arguments)
     assert (parsed.epochs, parsed.tolerance, parsed.ensemble_size) == (2, 0.7, 2)
     assert parsed.networks() == ["resnet8", "a.keras"]
-    assert config.parse("cifar", ["--ensemble_size=1"]).tolerance == 0.6
+    assert flags.parse("cifar", ["--ensemble_size=1"]).tolerance == 0.6
 
 
 def test_help_shows_our_flags_alone_with_defaults(capsys):
     assert main("cifar", ["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in config._flag_names("cifar"):
+    for name in flags._flag_names("cifar"):
         assert f"  --{name}" in shown
-    assert shown.count("(default") == len(config._flag_names("cifar"))
+    assert shown.count("(default") == len(flags._flag_names("cifar"))
     assert "paper: resnet20" in shown
     for foreign in ("logtostderr", "tfds", "pdb", "helpfull"):
         assert foreign not in shown
@@ -198,3 +207,43 @@ def test_help_and_errors_do_not_load_tensorflow(experiment):
 def test_names_are_the_modules_own():
     assert isinstance(checks.SOLVERS, tuple)
     assert keras.saving.get_registered_object("aekd_tf>AdaptiveWeighting") is not None
+
+
+def parsed(experiment, *arguments):
+    return flags.parse(experiment, arguments)
+
+
+def test_recipe_of_the_paper():
+    resnet = parsed("cifar")
+    assert (resnet.epochs, resnet.learning_rate, resnet.teacher_epochs) == (350, 0.05, 240)
+    mobilenet = parsed("cifar", "--student=mobilenetv2")
+    assert (mobilenet.epochs, mobilenet.learning_rate, mobilenet.batch_size) == (240, 0.01, 64)
+    imagenet = parsed("imagenet")
+    assert (imagenet.student, imagenet.teachers) == ("imagenet_resnet18", ("imagenet_resnet50",))
+    assert (imagenet.image_size, imagenet.batch_size, imagenet.epochs) == (224, 256, 100)
+    milestones = config.recipe("cifar10", "resnet20", teacher=False)["milestones"]
+    assert [round(350 * share) for share in milestones] == [150, 200, 250, 300]
+
+
+def test_methods_follow_the_hint_weight():
+    assert parsed("cifar").methods == ("alone", "average", "aekd")
+    assert parsed("cifar", "--weighting=average").methods == ("alone", "average")
+    hinted = parsed("cifar", "--hint_weight=cv")
+    assert hinted.methods == ("alone", "average", "aekd", "fitnets", "aekd_hints")
+    names = [student.name for student in students.plan(hinted)]
+    assert names[3:8] == [f"fitnets_beta{b}" for b in ("0.1", "1", "10", "100", "1000")]
+    assert len(names) == 3 + 2 * 5
+    fixed = students.plan(parsed("cifar", "--hint_weight=10"))
+    assert [s.hint_weight for s in fixed] == [None, None, None, 10.0, 10.0]
+
+
+def test_cross_validation_chooses_on_validation_data():
+    asked = students.plan(parsed("cifar", "--hint_weight=cv", "--methods=fitnets"))
+    figures = {
+        s.name: {"validation_accuracy": score, "test_accuracy": 1 - score, "hint_weight": b}
+        for s, score, b in zip(asked, (0.2, 0.6, 0.9, 0.4, 0.1), config.HINT_WEIGHTS, strict=True)
+    }
+    best, content = students.chosen(asked, figures)["fitnets"]
+    assert best.name == "fitnets_beta10"
+    assert content["hint_weight"] == 10
+    assert content["cross_validation"] == {"0.1": 0.2, "1": 0.6, "10": 0.9, "100": 0.4, "1000": 0.1}

@@ -1,5 +1,7 @@
 """Whole runs on little data, through the commands a user types."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tiny_imagenet
 from conftest import classifier
 
 from aekd_tf import data
@@ -193,3 +196,100 @@ def test_weight_decay_is_part_of_the_gradient(toy_data):
     np.testing.assert_allclose(variable.numpy(), weight, atol=1e-6)
     config = keras.optimizers.serialize(optimizer)
     assert keras.optimizers.deserialize(config).l2 == 0.01
+
+
+def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp_path):
+    directory, _ = finished
+    arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
+    arguments += [f"--output_dir={tmp_path}", "--methods=kd,aekd_hints", "--hint_weight=cv"]
+    process = command("digits", *arguments)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    chosen = results["students"]["aekd_hints"]
+    scores = chosen["cross_validation"]
+    assert list(scores) == ["0.1", "1", "10", "100", "1000"]
+    assert scores[f"{chosen['hint_weight']:g}"] == max(scores.values())
+    assert chosen["validation_accuracy"] == max(scores.values())
+    assert sum(chosen["hint_teacher_weights"]) == pytest.approx(1, abs=1e-5)
+    assert results["students"]["kd"]["teacher_weights"] == [1.0]
+    assert "AE-KD* beta=" in process.stdout
+    for candidate in scores:
+        run = tmp_path / "logs" / f"student_aekd_hints_beta{candidate}"
+        assert list(run.glob("events.*")), "no HParams"
+    names = [weight.path for weight in keras.models.load_model(tmp_path / "student.keras").weights]
+    assert not any("regressor" in name for name in names)
+    (tmp_path / "students" / "aekd_hints_beta10.json").unlink()
+    again = command("digits", *arguments)
+    assert "reusing 5 students" in again.stdout
+    assert "training 1 students resnet8, 8 steps each: aekd_hints_beta10" in again.stdout
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["students"]["kd"]
+        == (results["students"]["kd"])
+    )
+
+
+def test_hint_layers_that_do_not_exist_or_align(finished, tmp_path):
+    directory, _ = finished
+    arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
+    arguments += ["--methods=fitnets", "--hint_weight=1"]
+    process = command("digits", *arguments, "--hint_layers=stage9", f"--output_dir={tmp_path}/a")
+    assert process.returncode == 2
+    assert "no layer 'stage9'; its layers are stem_conv" in process.stderr
+    assert "Traceback" not in process.stderr
+    process = command(
+        "digits", *arguments, "--hint_layers=stage3,stage1,stage1", f"--output_dir={tmp_path}/b"
+    )
+    assert process.returncode == 2
+    assert "cannot be aligned" in process.stderr
+
+
+def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
+    """Section 4.1's last paragraph in small: other networks, a MobileNetV2 student, hints."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        tiny_imagenet.prepare_cifar10(tmp_path / "data")
+    process = command(
+        "cifar",
+        "--preset=quick",
+        "--teachers=resnet8,wrn_16_1,vgg8",
+        "--student=mobilenetv2",
+        "--methods=average_outputs,aekd,aekd_hints",
+        "--hint_weight=1",
+        "--epochs=1",
+        "--teacher_epochs=1",
+        "--train_examples=80",
+        "--validation_examples=40",
+        "--batch_size=40",
+        f"--data_dir={tmp_path}/data",
+        f"--output_dir={tmp_path}/run",
+    )
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "wrn_16_1_1", "vgg8_2"]
+    assert list(results["students"]) == ["average_outputs", "aekd", "aekd_hints"]
+    assert len(results["students"]["aekd_hints"]["hint_teacher_weights"]) == 3
+
+
+def test_imagenet_on_awkward_images(tmp_path):
+    with contextlib.redirect_stderr(io.StringIO()):
+        tiny_imagenet.prepare(tmp_path / "data")
+    process = command(
+        "imagenet",
+        "--preset=quick",
+        "--dataset=tiny_images",
+        "--teachers=imagenet_resnet18",
+        "--ensemble_size=2",
+        "--epochs=1",
+        "--teacher_epochs=1",
+        "--train_examples=32",
+        "--batch_size=16",
+        "--image_size=32",
+        f"--data_dir={tmp_path}/data",
+        f"--output_dir={tmp_path}/run",
+    )
+    assert process.returncode == 0, process.stderr
+    assert "tiny_images: 32 training, 6 validation, 24 test images" in process.stdout
+    assert "top-5" in process.stdout
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    for figures in (*results["teachers"], *results["students"].values()):
+        assert figures["test_accuracy"] <= figures["test_accuracy_top5"] <= 1
+    assert results["ensemble"]["majority_vote"] <= results["ensemble"]["majority_vote_top5"]

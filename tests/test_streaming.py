@@ -58,6 +58,8 @@ def test_epochs_differ_repeat_and_resume(dataset):
     for (a, y), (b, z) in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(y, z)
+    tf.random.set_seed(0)
+    np.testing.assert_array_equal(batches(dataset)[5][0], first[5][0])
     assert not np.allclose(first[0][0], other[0][0])
     assert not np.array_equal(first[0][1], first[4][1])
     resumed = batches(dataset, first_epoch=1)
