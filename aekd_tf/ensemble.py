@@ -12,6 +12,10 @@ import tensorflow as tf
 from aekd_tf.adapter import TeacherAdapter
 from aekd_tf.hints import with_features
 
+_PROBABILITIES = (
+    "teacher {} ({}) ends in a softmax or sigmoid: give a model whose outputs are logits, or wrap "
+    "it in TeacherAdapter(..., outputs='probabilities')"
+)
 VOTES = ("majority", "mean")
 
 
@@ -46,11 +50,7 @@ class TeacherEnsemble:
                     f"teacher {index} is a {type(teacher).__name__}: give keras.Model objects"
                 )
             if _gives_probabilities(teacher):
-                raise ValueError(
-                    f"teacher {index} ({teacher.name}) ends in a softmax or sigmoid: give a model "
-                    "whose outputs are logits, or wrap it in "
-                    "TeacherAdapter(..., outputs='probabilities')"
-                )
+                raise ValueError(_PROBABILITIES.format(index, teacher.name))
         if vote not in VOTES:
             raise ValueError(f"unknown vote {vote!r}: choose one of {', '.join(VOTES)}")
         self.vote = vote
@@ -107,6 +107,12 @@ class TeacherEnsemble:
         shares = tf.reduce_mean(ballots, 0) + mean / (2 * len(self) + 1)
         return {"teachers": logits, "majority": shares, "mean": mean}
 
+    def _check_logits(self, logits: np.ndarray) -> None:
+        """Finds the softmax that a subclassed model hides in its `call`."""
+        for index, outputs in enumerate(logits):
+            if outputs.min() >= 0 and np.abs(outputs.sum(-1) - 1).max() < 1e-4:
+                raise ValueError(_PROBABILITIES.format(index, self[index].name))
+
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
         """`[N, K]` scores of the vote, for an array or a `tf.data.Dataset` of batches."""
         if not isinstance(x, tf.data.Dataset):
@@ -130,7 +136,8 @@ class TeacherEnsemble:
             each from 0 to 1; with `top_k=5` also `"teachers_top5"` and so on.
 
         Raises:
-            ValueError: no labels, or labels that are not one integer an example.
+            ValueError: no labels, or labels that are not one integer an example; a teacher
+                whose outputs are probabilities.
         """
         if not isinstance(x, tf.data.Dataset):
             if y is None:
@@ -150,6 +157,7 @@ class TeacherEnsemble:
                     f"labels are {labels.dtype} {labels.shape}: give one integer an example"
                 )
             labels = labels.reshape(-1)
+            self._check_logits(scores["teachers"].numpy())
             answers = [*scores["teachers"], scores["majority"], scores["mean"]]
             for row, k in zip(hits, ranks, strict=True):
                 best = [tf.math.top_k(answer, k).indices.numpy() for answer in answers]
@@ -172,6 +180,8 @@ def _gives_probabilities(model: keras.Model) -> bool:
     if not model.layers:
         return False
     last = model.layers[-1]
+    if isinstance(last, keras.Model):
+        return _gives_probabilities(last)
     activation = getattr(last, "activation", None)
     squashing = (keras.activations.softmax, keras.activations.sigmoid)
     return isinstance(last, keras.layers.Softmax) or activation in squashing

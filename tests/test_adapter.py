@@ -81,7 +81,24 @@ def test_probabilities_are_detected():
         TeacherEnsemble([dense(1, softmax=True)])
     with pytest.raises(ValueError, match="ends in a softmax"):
         TeacherEnsemble([TeacherAdapter(dense(1, softmax=True))])
+    inputs = keras.Input((6, 6, 1))
+    nested = keras.Model(inputs, dense(1, softmax=True)(inputs))
+    with pytest.raises(ValueError, match="ends in a softmax"):
+        TeacherEnsemble([nested])
     TeacherEnsemble([TeacherAdapter(dense(1, softmax=True), outputs="probabilities")])
+
+
+def test_probabilities_of_a_subclassed_teacher_show_in_its_outputs(images):
+    class Hidden(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = dense(1)
+
+        def call(self, inputs):
+            return keras.ops.softmax(self.inner(inputs))
+
+    with pytest.raises(ValueError, match=r"teacher 1 .* ends in a softmax"):
+        TeacherEnsemble([dense(2), Hidden()]).evaluate(images, np.zeros(5, int))
 
 
 def test_teachers_of_different_class_counts(images):

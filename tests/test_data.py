@@ -82,7 +82,6 @@ def test_evaluation_pipeline_is_in_order_and_normalised(digits):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "mnist1d"}, "unknown dataset 'mnist1d': choose one of digits"),
         ({"name": "digits", "train_examples": 5000}, "digits has 1437 training images: 5000"),
         ({"name": "digits", "train_examples": 0}, "at least 1"),
         ({"name": "digits", "validation_examples": 1437}, "do not fit"),

@@ -63,7 +63,7 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
             "validation_examples": len(dataset.validation),
         }
         name = f"{network}_{index}"
-        path = os.path.join(config.teachers_dir, f"{config.dataset}_{name}.keras")
+        path = os.path.join(config.teachers_dir, f"{config.dataset.replace('/', '_')}_{name}.keras")
         if config.image_size is not None:
             settings["image_size"] = config.image_size
         found.append(Teacher(name, path, network, settings))

@@ -1,0 +1,29 @@
+"""Every command in docs/experiments.md is one that the programs take."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aekd_tf.experiments import flags
+
+TEXT = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"`python -m aekd_tf\.experiments\.(\w+) ([^`]+)`", TEXT)
+
+
+def test_every_cell_has_its_command():
+    assert len(COMMANDS) == 2 * 2 * 6 + 2 * 6 + 1 + 3
+    directories = [flags.parse(name, text.split()).output_dir for name, text in COMMANDS]
+    assert len(set(directories)) == len(directories)
+
+
+@pytest.mark.parametrize("preset", ["paper", "quick"])
+def test_commands_parse(preset):
+    for name, text in COMMANDS:
+        config = flags.parse(name, [*text.split(), f"--preset={preset}"])
+        if name == "cifar" and len(config.teachers) == 1:
+            assert config.teachers == ("resnet56",)
+            assert config.hint_weight == "cv"
+            assert {"average", "aekd", "fitnets", "aekd_hints"} <= set(config.methods)
+        if preset == "paper" and config.student == "mobilenetv2":
+            assert (config.epochs, config.learning_rate) == (240, 0.01)
