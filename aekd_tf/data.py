@@ -163,7 +163,9 @@ def _load_cifar(name: str, data_dir: str | None) -> tuple[Split, Split, dict[str
 def _prepared_builder(name: str, data_dir: str | None) -> Any:
     """A TensorFlow Datasets builder whose data is on disk, downloaded if need be."""
     import tensorflow_datasets as tfds
+    from absl import logging
 
+    logging.set_verbosity(logging.ERROR)  # it warns of folders that are about to be made
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     advice = (
         "give --data_dir (or TFDS_DATA_DIR), a folder where it is prepared; --dataset=digits "
@@ -182,7 +184,7 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
         raise DataError(
             f"{name} in {directory} cannot be read ({_first_line(error)}): {advice}"
         ) from error
-    place = os.path.dirname(os.path.dirname(builder.data_path))
+    place = os.path.expanduser(directory or tfds.core.constants.DATA_DIR)
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         manual = os.path.join(place, "downloads", "manual")
         files = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())

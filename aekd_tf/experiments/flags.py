@@ -40,7 +40,8 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         elif name == "batch_size":
             shown = "64"
         else:
-            shown = "none" if default is None else str(default)
+            listed = ", ".join(default) if isinstance(default, list) else default
+            shown = "none" if default is None else str(listed)
         define = getattr(flags, f"DEFINE_{kind}")
         help_text = f"{text} (default {shown})"
         define(name, default, help_text, flag_values=values, **options)
