@@ -18,8 +18,10 @@ _HOME = {
     "Hints": "aekd_tf.hints",
     "QPSolution": "aekd_tf.qp",
     "TeacherAdapter": "aekd_tf.adapter",
+    "TeacherCache": "aekd_tf.cache",
     "TeacherEnsemble": "aekd_tf.ensemble",
     "UniformWeighting": "aekd_tf.weighting",
+    "Views": "aekd_tf.cache",
     "Weighting": "aekd_tf.weighting",
     "distillation_loss": "aekd_tf.losses",
     "hint_loss": "aekd_tf.hints",
@@ -35,8 +37,10 @@ __all__ = [
     "Hints",
     "QPSolution",
     "TeacherAdapter",
+    "TeacherCache",
     "TeacherEnsemble",
     "UniformWeighting",
+    "Views",
     "Weighting",
     "__version__",
     "data",
@@ -50,6 +54,7 @@ __all__ = [
 if TYPE_CHECKING:
     from aekd_tf import data, models
     from aekd_tf.adapter import TeacherAdapter
+    from aekd_tf.cache import TeacherCache, Views
     from aekd_tf.callbacks import DistillationTensorBoard
     from aekd_tf.distiller import EnsembleDistiller
     from aekd_tf.ensemble import TeacherEnsemble

@@ -12,6 +12,7 @@ SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
 BATCH_GRADIENTS = ("mean", "full")
 GRADIENT_SPACES = ("logits", "parameters")
 WEIGHTINGS = ("aekd", "average", "average_outputs")
+CACHE_DTYPES = ("float16", "float32")
 AVERAGES = ("losses", "outputs")
 
 # A cap that misses 1/M by rounding alone still means "the plain average".

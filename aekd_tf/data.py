@@ -10,6 +10,7 @@ import dataclasses
 import os
 import socket
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,15 @@ def _reachable(host: str, seconds: float = 3.0) -> bool:
 
 
 def training_pipeline(
-    dataset: Dataset, *, batch_size: int, epochs: int, seed: int, first_epoch: int = 0
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    first_epoch: int = 0,
+    views: int | None = None,
+    view_seed: int | None = None,
+    teacher_outputs: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """Shuffled, augmented `(images, labels)` batches, all epochs one after the other.
 
@@ -229,36 +238,82 @@ def training_pipeline(
         dataset: from `load`.
         batch_size: images a step.
         epochs: the epoch to stop before.
-        seed: of the order and of the augmentation.
+        seed: of the order and, without `view_seed`, of the augmentation.
         first_epoch: the epoch to begin with, to resume; its batches are the same as in a
             run from the start.
+        views: augmented views an example; epoch e shows view e mod `views`. None for a new
+            one every epoch.
+        view_seed: of the augmentation alone.
+        teacher_outputs: `TeacherCache.read`; the batches are then
+            `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`.
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalised.
+
+    Raises:
+        ValueError: views or teachers' outputs of a data set that is read from disk.
     """
     import tensorflow as tf
 
     if isinstance(dataset.train, StreamedSplit):
+        if views is not None or teacher_outputs is not None:
+            raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
         return dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch)
-    with tf.device("CPU"):
-        images = tf.constant(dataset.train.images)
-        labels = tf.constant(dataset.train.labels)
+    show = _view(dataset)
     count = len(dataset.train)
+    view_seed = seed if view_seed is None else view_seed
 
     def one_epoch(epoch):
-        # One draw an epoch for all examples: row i is example i's, in whatever batch it falls.
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
-        draws = tf.random.stateless_uniform([count, 3], seed=[seed, epoch * 2 + 1])
+        view = epoch if views is None else epoch % views
+        draws = _draws(count, view_seed, view)
         indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return indices.map(lambda index: (index, tf.gather(draws, index)))
+        return indices.map(lambda index: (index, tf.gather(draws, index), view))
 
-    def examples(index, draws):
-        batch = augment(tf.gather(images, index), draws, dataset.crop_padding, dataset.flip)
-        return normalise(batch, dataset), tf.gather(labels, index)
+    def examples(index, draws, view):
+        images, labels = show(index, draws)
+        if teacher_outputs is None:
+            return images, labels
+        return {"inputs": images, "teacher_logits": teacher_outputs(view, index)}, labels
 
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
     pipeline = epoch_numbers.flat_map(one_epoch)
     return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def view_pipeline(dataset: Dataset, view: int, view_seed: int, batch_size: int) -> Any:
+    """Batches of images of one augmented view of all training examples, in their order."""
+    import tensorflow as tf
+
+    show = _view(dataset)
+    indices = tf.range(len(dataset.train))
+    draws = _draws(len(dataset.train), view_seed, view)
+    pipeline = tf.data.Dataset.from_tensor_slices((indices, draws)).batch(batch_size)
+    pipeline = pipeline.map(lambda index, draw: show(index, draw)[0])
+    return pipeline.prefetch(tf.data.AUTOTUNE)
+
+
+def _draws(count: int, view_seed: int, view: Any) -> Any:
+    """One draw for all examples: row i is example i's, in whatever batch it falls."""
+    import tensorflow as tf
+
+    return tf.random.stateless_uniform([count, 3], seed=[view_seed, view * 2 + 1])
+
+
+def _view(dataset: Dataset) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Maps example numbers `[B]` and their draws `[B, 3]` to images and labels."""
+    import tensorflow as tf
+
+    assert isinstance(dataset.train, Split)
+    with tf.device("CPU"):
+        images = tf.constant(dataset.train.images)
+        labels = tf.constant(dataset.train.labels)
+
+    def show(index, draws):
+        batch = augment(tf.gather(images, index), draws, dataset.crop_padding, dataset.flip)
+        return normalise(batch, dataset), tf.gather(labels, index)
+
+    return show
 
 
 def evaluation_pipeline(

@@ -44,6 +44,9 @@ class EnsembleDistiller(keras.Model):
     the teachers, so that a loaded distiller trains on (`load_model` knows the class once
     `EnsembleDistiller` is imported). Deliver `distiller.student`.
 
+    Batches `({"inputs": x, "teacher_logits": [B, M, K]}, y)` bring the teachers' logits along,
+    from a `TeacherCache`; the teachers then run for hints alone.
+
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
     in the teachers' gradients just as in the compiled loss.
 
@@ -214,9 +217,12 @@ class EnsembleDistiller(keras.Model):
                 "EnsembleDistiller trains on one replica: the strategy in scope has "
                 f"{self.distribute_strategy.num_replicas_in_sync}; build and fit it outside"
             )
+        cached = isinstance(x, dict) and set(x) == {"inputs", "teacher_logits"}
+        given = x["teacher_logits"] if cached else None
+        x = x["inputs"] if cached else x
         if self.hints is not None and not self.regressors.built:
             self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
-        teacher_logits, teacher_maps = self._ask_teachers(x)
+        teacher_logits, teacher_maps = self._ask_teachers(x, given)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
@@ -273,9 +279,11 @@ class EnsembleDistiller(keras.Model):
             untouched.update(self._hint_weights_tracker.names)
         return {name: value for name, value in logs.items() if name not in untouched}
 
-    def _ask_teachers(self, x: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _ask_teachers(self, x: Any, given: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         if self.hints is None:
-            return self.teachers.logits(x), []
+            if given is None:
+                return self.teachers.logits(x), []
+            return tf.transpose(tf.cast(given, tf.float32), [1, 0, 2]), []
         return self.teachers.logits_and_features(x, self._hint_layers.teachers)
 
     def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:

@@ -228,6 +228,29 @@ def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp
     )
 
 
+def test_cached_run_is_the_online_run(finished, tmp_path):
+    directory, _ = finished
+    arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
+    arguments += [f"--cache_dir={tmp_path}/cache", "--methods=aekd"]
+    online = command("digits", *arguments, "--view_seed=0", f"--output_dir={tmp_path}/online")
+    cached = ["--cache_views=2", "--cache_dtype=float32", f"--output_dir={tmp_path}/cached"]
+    process = command("digits", *arguments, *cached)
+    assert process.returncode == 0, process.stderr
+    assert "teachers' outputs: 2 x 0.0 MB" in process.stdout
+    weights = [
+        keras.models.load_model(tmp_path / run / "student.keras").get_weights()
+        for run in ("online", "cached")
+    ]
+    assert online.returncode == 0
+    for found, expected in zip(*weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    file = tmp_path / "cache" / "digits_resnet8_0.npy"
+    file.write_bytes(file.read_bytes()[:-9])
+    process = command("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
+    assert process.returncode == 2
+    assert f"error: cache file {file} cannot be read" in process.stderr
+
+
 def test_hint_layers_that_do_not_exist_or_align(finished, tmp_path):
     directory, _ = finished
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]

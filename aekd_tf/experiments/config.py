@@ -9,6 +9,7 @@ from typing import Any
 from aekd_tf import models
 from aekd_tf.checks import (
     BATCH_GRADIENTS,
+    CACHE_DTYPES,
     SOLVERS,
     WEIGHTINGS,
     check_choice,
@@ -52,13 +53,17 @@ class Config:
     train_examples: int | None
     validation_examples: int | None
     seed: int
+    view_seed: int | None
+    cache_views: int
+    cache_dtype: str
     jit_compile: bool
     data_dir: str | None
     output_dir: str
     teachers_dir: str
+    cache_dir: str
 
     # Where things lie does not change what they are.
-    PLACES = ("data_dir", "output_dir", "teachers_dir")
+    PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -93,7 +98,14 @@ class Config:
         check_number("student_loss_weight", self.student_loss_weight)
         if not 0 <= self.seed < TEACHER_SEEDS:
             raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
-        for name in ("output_dir", "teachers_dir"):
+        if self.view_seed is not None and not 0 <= self.view_seed < TEACHER_SEEDS:
+            raise ValueError(
+                f"view_seed is {self.view_seed}: give a number from 0 to {TEACHER_SEEDS - 1}"
+            )
+        if self.cache_views < 0:
+            raise ValueError(f"cache_views is {self.cache_views}: give 0 for no cache, or more")
+        check_choice("cache_dtype", self.cache_dtype, CACHE_DTYPES)
+        for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
         own = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
@@ -264,6 +276,8 @@ def resolve(experiment: str, given: dict[str, Any]) -> Config:
     content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
     if content["teachers_dir"] is None:
         content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")
+    if content["cache_dir"] is None:
+        content["cache_dir"] = os.path.join(content["teachers_dir"], "outputs")
     for name in Config.PLACES:
         content[name] = content[name] and os.path.expanduser(content[name])
     return Config(**content)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import aekd_tf
 from aekd_tf import data
+from aekd_tf.cache import CacheError, TeacherCache, Views, weights_digest
 from aekd_tf.ensemble import TeacherEnsemble
 from aekd_tf.experiments import output, students, teachers, training
 from aekd_tf.experiments.config import Config, UserError
@@ -47,7 +48,7 @@ def run(config: Config) -> dict[str, Any]:
     count = sum(not teacher.exists for teacher in found)
     total = count + len(missing)
     networks = teachers.train_or_load(config, dataset, found, total)
-    digests = [teachers.digest(network) for network in networks]
+    digests = [weights_digest(network) for network in networks]
     for student in asked:
         known = figures[student.name]
         if known is not None and student.method != "alone" and known["teachers"] != digests:
@@ -62,10 +63,13 @@ def run(config: Config) -> dict[str, Any]:
     scores = ensemble.evaluate(
         data.evaluation_pipeline(dataset, dataset.test), top_k=training.top_k(dataset)
     )
+    cache = _filled_cache(config, dataset, networks, found) if missing else None
     for student in missing:
         count += 1
         label = f"[{count}/{total}] {student.title}"
-        figures[student.name] = students.train(config, dataset, networks, digests, student, label)
+        figures[student.name] = students.train(
+            config, dataset, networks, digests, student, label, cache
+        )
 
     chosen = students.chosen(asked, {name: known or {} for name, known in figures.items()})
     results = {
@@ -103,6 +107,32 @@ def run(config: Config) -> dict[str, Any]:
         f"watch:  tensorboard --host=localhost --logdir={os.path.join(config.output_dir, 'logs')}"
     )
     return results
+
+
+def _filled_cache(
+    config: Config,
+    dataset: data.Dataset,
+    networks: list[keras.Model],
+    found: list[teachers.Teacher],
+) -> TeacherCache | None:
+    """The teachers' outputs on disk, where the configuration asks for them."""
+    if not config.cache_views:
+        return None
+    views = Views(config.cache_views, config.view_seed or 0, config.cache_dtype)
+    try:
+        cache = TeacherCache(config.cache_dir, dataset, views, config.batch_size)
+        print(
+            f"teachers' outputs: {len(networks)} x {cache.bytes_each() / 1e6:.1f} MB in "
+            f"{config.cache_dir} ({config.cache_views} views of {len(dataset.train)} images, "
+            f"{config.cache_dtype})",
+            flush=True,
+        )
+        output.make_directory(config.cache_dir, "--cache_dir")
+        prefix = dataset.name.replace("/", "_")
+        cache.fill(networks, [f"{prefix}_{teacher.name}" for teacher in found])
+    except (CacheError, ValueError) as error:
+        raise UserError(str(error)) from error
+    return cache
 
 
 def _print_plan(

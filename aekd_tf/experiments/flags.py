@@ -169,6 +169,22 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
     )
     add(
         training,
+        "integer",
+        "view_seed",
+        None,
+        "Of the augmented views. Unset: the seed, or 0 with a cache, which all seeds then share.",
+    )
+    add(
+        training,
+        "integer",
+        "cache_views",
+        0,
+        "Compute the teachers' logits once, for so many views of each image, and train every "
+        "student on them: epoch e shows view e mod so many. 0: run the teachers in every step.",
+    )
+    add(training, "string", "cache_dtype", "float16", "Of the cached logits; or float32.")
+    add(
+        training,
         "boolean",
         "jit_compile",
         False,
@@ -197,6 +213,7 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         "Teachers' files, made where missing; delete one to retrain it. Unset: "
         "<output_dir>/teachers.",
     )
+    add(files, "string", "cache_dir", None, "Cached logits. Unset: <teachers_dir>/outputs.")
     return values, groups
 
 

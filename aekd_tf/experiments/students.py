@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from aekd_tf import data, models
+from aekd_tf.cache import TeacherCache
 from aekd_tf.distiller import EnsembleDistiller
 from aekd_tf.experiments import output, training
 from aekd_tf.experiments.config import (
@@ -101,8 +102,12 @@ def train(
     digests: list[str],
     student: Student,
     label: str,
+    cache: TeacherCache | None,
 ) -> dict[str, Any]:
     """Trains one student and writes its model and its figures.
+
+    With a cache its views are trained on, and where a method needs all teachers' logits and
+    nothing more of them, these are read from it.
 
     Raises:
         UserError: hint layers that the networks do not have or that cannot be aligned.
@@ -128,6 +133,7 @@ def train(
         seed=config.seed,
         log_dir=log_dir,
         jit_compile=config.jit_compile,
+        views=_views(config, student, cache),
     )
     test = training.accuracy(network, dataset, dataset.test)
     figures: dict[str, Any] = {
@@ -148,6 +154,18 @@ def train(
     output.save_model(network, path(config, student, "keras"))
     output.save_json(figures, path(config, student, "json"))
     return figures
+
+
+def _views(config: Config, student: Student, cache: TeacherCache | None) -> dict[str, Any]:
+    """How the training images and the teachers' logits are had."""
+    if cache is None:
+        return {"view_seed": config.view_seed}
+    read = student.method in ("average", "average_outputs", "aekd")
+    return {
+        "views": cache.views.count,
+        "view_seed": cache.views.seed,
+        "teacher_outputs": cache.read if read else None,
+    }
 
 
 def _distiller(

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import sys
 from typing import Any
@@ -107,15 +106,6 @@ def load(teacher: Teacher, dataset: data.Dataset) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
-
-
-def digest(model: Any) -> str:
-    """SHA-256 of a model's weights: what tells one teacher from another."""
-    content = hashlib.sha256()
-    for weight in model.get_weights():
-        content.update(repr((weight.shape, weight.dtype)).encode())
-        content.update(weight.tobytes())
-    return content.hexdigest()
 
 
 def _check_settings(teacher: Teacher) -> None:

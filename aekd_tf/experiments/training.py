@@ -77,6 +77,7 @@ def train(
     seed: int,
     log_dir: str,
     jit_compile: bool = False,
+    views: dict[str, Any] | None = None,
 ) -> tuple[dict[str, list[float]], BestEpoch]:
     """Trains `model` by the recipe, with a progress bar and TensorBoard logs.
 
@@ -84,6 +85,7 @@ def train(
         model: what is fitted: `network` itself, or a distiller around it.
         network: the classifier that is trained.
         label: what the progress bar calls it.
+        views: further arguments of `data.training_pipeline`.
         teacher: whether the teachers' recipe holds, or the students'.
 
     Returns:
@@ -103,7 +105,9 @@ def train(
     shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
     best = BestEpoch(network)
     history = model.fit(
-        data.training_pipeline(dataset, batch_size=batch_size, epochs=epochs, seed=seed),
+        data.training_pipeline(
+            dataset, batch_size=batch_size, epochs=epochs, seed=seed, **(views or {})
+        ),
         epochs=epochs,
         steps_per_epoch=steps,
         shuffle=False,

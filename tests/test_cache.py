@@ -1,0 +1,175 @@
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from aekd_tf import EnsembleDistiller, data, models
+from aekd_tf.cache import CacheError, TeacherCache, Views
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+NAMES = ["a", "b"]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load("digits", train_examples=70)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Two untrained teachers: their outputs are as good to store as any."""
+    keras.utils.set_random_seed(3)
+    return [models.create("resnet8", 10, (8, 8, 1)) for _ in NAMES]
+
+
+def filled(directory, dataset, networks, **views):
+    views = Views(**{"count": 3, "dtype": "float32", **views})
+    cache = TeacherCache(directory, dataset, views, batch_size=32)
+    return cache, cache.fill(networks, NAMES)
+
+
+def trained(dataset, networks, **pipeline):
+    """A student's weights after three epochs."""
+    keras.utils.set_random_seed(1)
+    student = models.create("resnet8", 10, (8, 8, 1))
+    distiller = EnsembleDistiller(student, networks)
+    distiller.compile(keras.optimizers.SGD(0.05), LOSS)
+    batches = data.training_pipeline(dataset, batch_size=32, epochs=3, seed=5, **pipeline)
+    distiller.fit(batches, epochs=3, steps_per_epoch=3, shuffle=False, verbose=0)
+    return student.get_weights()
+
+
+def test_training_from_the_cache_is_training_without(tmp_path, dataset, networks):
+    cache, computed = filled(tmp_path, dataset, networks, seed=9)
+    assert computed == 6
+    cached = trained(dataset, networks, views=3, view_seed=9, teacher_outputs=cache.read)
+    online = trained(dataset, networks, view_seed=9)
+    for found, expected in zip(cached, online, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_fewer_views_repeat(dataset):
+    pipeline = data.training_pipeline(
+        dataset, batch_size=70, epochs=4, seed=5, views=2, view_seed=1
+    )
+    epochs = [np.sort(images.numpy().sum((1, 2, 3))) for images, _ in pipeline]
+    np.testing.assert_allclose(epochs[0], epochs[2], rtol=1e-5)
+    np.testing.assert_allclose(epochs[1], epochs[3], rtol=1e-5)
+    assert not np.allclose(epochs[0], epochs[1])
+
+
+def test_every_entry_is_computed_once(tmp_path, dataset, networks):
+    _, first = filled(tmp_path, dataset, networks)
+    _, again = filled(tmp_path, dataset, networks)
+    assert (first, again) == (6, 0)
+    cache = TeacherCache(tmp_path, dataset, Views(3, dtype="float32"), batch_size=32)
+    third = models.create("resnet8", 10, (8, 8, 1))
+    assert cache.fill([*networks, third], [*NAMES, "c"]) == 3
+
+
+def test_resumes_view_by_view(tmp_path, dataset, networks):
+    filled(tmp_path, dataset, networks)
+    manifest = tmp_path / "b.json"
+    content = json.loads(manifest.read_text())
+    before = np.load(tmp_path / "b.npy").copy()
+    del content["checksums"]["1"]
+    manifest.write_text(json.dumps(content))
+    _, computed = filled(tmp_path, dataset, networks)
+    assert computed == 1
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), before)
+    manifest.unlink()
+    _, computed = filled(tmp_path, dataset, networks)
+    assert computed == 3
+
+
+def test_float16_is_half_the_size_and_close(tmp_path, dataset, networks):
+    cache, _ = filled(tmp_path / "half", dataset, networks, dtype="float16")
+    filled(tmp_path / "full", dataset, networks)
+    half, full = np.load(tmp_path / "half/a.npy"), np.load(tmp_path / "full/a.npy")
+    assert os.path.getsize(tmp_path / "half/a.npy") - 128 == cache.bytes_each() == half.nbytes
+    assert full.nbytes == 2 * half.nbytes
+    np.testing.assert_allclose(half, full, rtol=1e-3, atol=1e-3)
+
+
+def flip_a_byte(directory):
+    content = bytearray((directory / "a.npy").read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / "a.npy").write_bytes(content)
+
+
+def truncate(directory):
+    content = (directory / "a.npy").read_bytes()
+    (directory / "a.npy").write_bytes(content[: len(content) // 2])
+
+
+def swap(directory):
+    for ending in ("npy", "json"):
+        os.rename(directory / f"a.{ending}", directory / "spare")
+        os.rename(directory / f"b.{ending}", directory / f"a.{ending}")
+        os.rename(directory / "spare", directory / f"b.{ending}")
+
+
+def swap_data_alone(directory):
+    os.rename(directory / "a.npy", directory / "spare")
+    os.rename(directory / "b.npy", directory / "a.npy")
+    os.rename(directory / "spare", directory / "b.npy")
+
+
+def spoil_manifest(directory):
+    (directory / "a.json").write_text('{"checksums": 3}')
+
+
+def forget_the_data(directory):
+    (directory / "a.npy").unlink()
+
+
+def pickle_it(directory):
+    np.save(directory / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_a_byte, r"is damaged in view 1"),
+        (truncate, r"cannot be read"),
+        (swap, r"is of other teacher than"),
+        (swap_data_alone, r"is damaged in view 0"),
+        (spoil_manifest, r"cannot be read"),
+        (forget_the_data, r"cannot be read"),
+        (pickle_it, r"cannot be read"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path, dataset, networks, damage, message):
+    filled(tmp_path, dataset, networks)
+    damage(tmp_path)
+    with pytest.raises(CacheError, match=message) as error:
+        filled(tmp_path, dataset, networks)
+    assert str(tmp_path / "a.npy") in str(error.value)
+    assert "delete" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_another_run_are_refused(tmp_path, dataset, networks):
+    filled(tmp_path, dataset, networks)
+    with pytest.raises(CacheError, match="is of other augmentation than"):
+        filled(tmp_path, dataset, networks, seed=1)
+    with pytest.raises(CacheError, match="is of other shape than"):
+        filled(tmp_path, dataset, networks, count=2)
+    with pytest.raises(CacheError, match="is of other dtype than"):
+        filled(tmp_path, dataset, networks, dtype="float16")
+    with pytest.raises(CacheError, match="is of other dataset, shape than"):
+        filled(tmp_path, data.load("digits", train_examples=71), networks)
+    retrained = [models.create("resnet8", 10, (8, 8, 1)), networks[1]]
+    with pytest.raises(CacheError, match="is of other teacher than"):
+        filled(tmp_path, dataset, retrained)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"count": 0}, "views are 0"), ({"count": 1, "dtype": "int8"}, "unknown dtype 'int8'")],
+)
+def test_bad_views(options, message):
+    with pytest.raises(ValueError, match=message):
+        Views(**options)
