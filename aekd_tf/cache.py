@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from aekd_tf import data
 from aekd_tf.checks import CACHE_DTYPES, check_choice
+from aekd_tf.ensemble import frozen
 
 _FORMAT = 1
 
@@ -127,7 +128,7 @@ class TeacherCache:
     def _outputs(self, teacher: keras.Model, view: int) -> np.ndarray:
         """`[N, K]` logits of one view, in the order of the examples."""
         batches = data.view_pipeline(self.dataset, view, self.views.seed, self.batch_size)
-        forward = tf.function(lambda images: teacher(images, training=False), autograph=False)
+        forward = tf.function(lambda images: frozen(teacher, images), autograph=False)
         outputs = np.concatenate([np.asarray(forward(images), np.float32) for images in batches])
         limit = np.finfo(self.views.dtype).max
         return np.clip(outputs, -limit, limit).astype(self.views.dtype)

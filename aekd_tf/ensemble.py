@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.adapter import TeacherAdapter
+from aekd_tf.folding import folded_batch_norm
 from aekd_tf.hints import with_features
 
 _PROBABILITIES = (
@@ -72,16 +73,16 @@ class TeacherEnsemble:
         Raises:
             ValueError: teachers whose class counts differ (each is named with its shape).
         """
-        return self._stacked([teacher(inputs, training=False) for teacher in self])
+        return self._stacked([frozen(teacher, inputs) for teacher in self])
 
     def logits_and_features(
         self, inputs: Any, layers: Sequence[keras.layers.Layer]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """`logits`, and what each teacher's layer of `layers` gave on the way."""
-        pairs = [
-            with_features(teacher, layer, inputs, training=False)
-            for teacher, layer in zip(self, layers, strict=True)
-        ]
+        pairs = []
+        for teacher, layer in zip(self, layers, strict=True):
+            with folded_batch_norm(teacher, keep=[layer]):
+                pairs.append(with_features(teacher, layer, inputs, training=False))
         return self._stacked([outputs for outputs, _ in pairs]), [
             tf.stop_gradient(features) for _, features in pairs
         ]
@@ -171,6 +172,12 @@ class TeacherEnsemble:
             found[f"majority_vote{suffix}"] = float(row[-2])
             found[f"mean_probability{suffix}"] = float(row[-1])
         return found
+
+
+def frozen(teacher: keras.Model, inputs: Any) -> Any:
+    """A teacher's outputs in inference mode."""
+    with folded_batch_norm(teacher):
+        return teacher(inputs, training=False)
 
 
 def _gives_probabilities(model: keras.Model) -> bool:

@@ -1,0 +1,197 @@
+"""Times a training step: plain, AVER and AE-KD, teachers in the step or their outputs cached.
+
+    python benchmarks/step.py docs/step.md docs/step.png
+
+resnet20 student, resnet56 teachers, batch 64 of 32x32 images, on pipelines as the experiments
+use them (augmentation, cache files). The contestants of one ensemble size and class count take
+turns in random order, in one process; medians and their ratios are reported. Peak memory is
+that of a process of its own for each case.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from aekd_tf import EnsembleDistiller, TeacherCache, Views, data, models
+
+SIZES = (1, 5, 10, 25)
+CLASSES = (10, 100)
+BATCH, IMAGES = 64, 512
+# Steps a contestant; fewer where the teachers run in the step.
+ROUNDS = 40
+ONLINE_ROUNDS = 10
+
+
+def images(classes: int) -> data.Dataset:
+    """Noise in the shape of CIFAR: a step's time does not depend on what it shows."""
+    rng = np.random.default_rng(0)
+    split = data.Split(
+        rng.integers(0, 256, (IMAGES, 32, 32, 3)).astype(np.uint8), rng.integers(0, classes, IMAGES)
+    )
+    numbers = {"num_classes": classes, "mean": (125.0,) * 3, "std": (63.0,) * 3}
+    return data.Dataset("noise", train=split, validation=split, test=split, **numbers, **AUGMENTED)
+
+
+AUGMENTED: dict[str, Any] = {"crop_padding": 4, "flip": True}
+
+
+def steps(dataset: data.Dataset, teachers: list[keras.Model], directory: str, cases: list[str]):
+    """Name -> function that makes one training step and waits for it."""
+    cache = TeacherCache(directory, dataset, Views(1))
+    if any("cached" in case for case in cases):
+        cache.fill(teachers, [f"teacher_{index}" for index in range(len(teachers))])
+    found = {}
+    for case in cases:
+        student = models.create("resnet20", dataset.num_classes, dataset.image_shape)
+        weighting = {"AVER": "average", "AE-KD": "aekd"}.get(case.split(" ")[0])
+        model = EnsembleDistiller(student, teachers, weighting=weighting) if weighting else student
+        model.compile(
+            keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        outputs = cache.read if "cached" in case else None
+        batches = data.training_pipeline(
+            dataset, batch_size=BATCH, epochs=10_000, seed=0, views=1, teacher_outputs=outputs
+        )
+        model.make_train_function()
+
+        iterator = iter(batches)
+
+        def step(model=model, iterator=iterator):
+            return float(model.train_function(iterator)["loss"])
+
+        found[case] = step
+    return found
+
+
+CASES = ["plain", "AVER cached", "AE-KD cached", "AVER online", "AE-KD online"]
+
+
+def measure(size: int, classes: int) -> dict[str, float]:
+    """Median seconds a step of every case."""
+    keras.utils.set_random_seed(0)
+    teachers = [models.create("resnet56", classes, (32, 32, 3)) for _ in range(size)]
+    with tempfile.TemporaryDirectory() as directory:
+        turns = steps(images(classes), teachers, directory, CASES)
+        seconds: dict[str, list[float]] = {case: [] for case in turns}
+        for step in turns.values():
+            for _ in range(2):
+                step()
+        rng = np.random.default_rng(0)
+        order = list(turns)
+        for number in tqdm(range(ROUNDS), desc=f"M={size} K={classes}", ascii=" ="):
+            rng.shuffle(order)
+            for case in order:
+                if "online" in case and number >= ONLINE_ROUNDS:
+                    continue
+                started = time.perf_counter()
+                turns[case]()
+                seconds[case].append(time.perf_counter() - started)
+    return {case: float(np.median(values)) for case, values in seconds.items()}
+
+
+def peak_memory(size: int, case: str) -> float:
+    """Megabytes that a process of its own takes at most for 30 steps of one case."""
+    command = [sys.executable, __file__, "--memory", str(size), case]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(process.stdout.split()[-1])
+
+
+def report_memory(size: int, case: str) -> None:
+    dataset = images(10)
+    keras.utils.set_random_seed(0)
+    teachers = [models.create("resnet56", 10, (32, 32, 3)) for _ in range(size)]
+    with tempfile.TemporaryDirectory() as directory:
+        step = steps(dataset, teachers, directory, [case])[case]
+        for _ in range(30):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def table(results: dict[tuple[int, int], dict[str, float]], memory: dict[str, float]) -> str:
+    header = [
+        "AE-KD / AVER online",
+        "AE-KD / AVER cached",
+        "cached AE-KD / plain",
+        "online / cached AE-KD",
+    ]
+    lines = [
+        "# A training step's time",
+        "",
+        "    python benchmarks/step.py docs/step.md docs/step.png",
+        "",
+        f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; milliseconds, "
+        f"medians of {ROUNDS} steps that took turns ({ONLINE_ROUNDS} online). resnet20 student, "
+        f"resnet56 teachers, batch {BATCH}, 32x32 images. `online` runs the teachers in the step, "
+        "`cached` reads their outputs, `plain` has none.",
+        "",
+        "| K | M | " + " | ".join(CASES) + " | " + " | ".join(header) + " |",
+        "|--:|--:|" + "--:|" * (len(CASES) + len(header)),
+    ]
+    for (classes, size), row in results.items():
+        cells = [f"{1e3 * row[case]:.0f}" for case in CASES]
+        cells += [
+            f"{row['AE-KD online'] / row['AVER online']:.3f}",
+            f"{row['AE-KD cached'] / row['AVER cached']:.3f}",
+            f"{row['AE-KD cached'] / row['plain']:.3f}",
+            f"{row['AE-KD online'] / row['AE-KD cached']:.2f}",
+        ]
+        lines.append(f"| {classes} | {size} | " + " | ".join(cells) + " |")
+    lines += ["", "Peak memory of a process, MB (K = 10):", ""]
+    lines += [f"- {case}: {megabytes:.0f}" for case, megabytes in memory.items()]
+    lines += ["", "![Milliseconds a step](step.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
+    colours = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
+    _, axes = plt.subplots(1, len(CLASSES), figsize=(10, 3.8), sharey=True)
+    for axis, classes in zip(axes, CLASSES, strict=True):
+        for case, colour in zip(CASES, colours, strict=True):
+            values = [1e3 * results[classes, size][case] for size in SIZES]
+            axis.semilogy(SIZES, values, "o-", color=colour, label=case, ms=4)
+        axis.set_title(f"{classes} classes")
+        axis.set_xlabel("teachers M")
+        axis.set_xticks(SIZES, SIZES)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("milliseconds a step")
+    axes[0].legend(fontsize=8)
+    plt.tight_layout()
+    plt.savefig(target, dpi=130)
+
+
+def main(report: str, picture: str) -> None:
+    results = {(classes, size): measure(size, classes) for classes in CLASSES for size in SIZES}
+    cases = [(1, "AE-KD cached"), (25, "AE-KD cached"), (25, "AE-KD online")]
+    memory = {f"{case}, M = {size}": peak_memory(size, case) for size, case in cases}
+    text = table(results, memory)
+    with open(report, "w", encoding="utf-8") as file:
+        file.write(text)
+    draw(results, picture)
+    print(text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--memory":
+        report_memory(int(sys.argv[2]), sys.argv[3])
+    else:
+        main(*sys.argv[1:])
