@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +12,16 @@ import tensorflow as tf
 from aekd_tf import weighting as weightings
 from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
 from aekd_tf.ensemble import TeacherEnsemble
-from aekd_tf.gradients import gradient_conflict, gram_matrix, teacher_gradients
-from aekd_tf.hints import HintRegressors, Hints, feature_shape, find_layer, with_features
+from aekd_tf.gradients import example_shares, gradient_conflict, gram_matrix, teacher_gradients
+from aekd_tf.hints import (
+    HintLayers,
+    HintRegressors,
+    Hints,
+    HintStart,
+    feature_shape,
+    find_layer,
+    with_features,
+)
 from aekd_tf.losses import averaged_outputs_loss, distillation_loss
 from aekd_tf.metrics import TeacherWeights
 
@@ -143,7 +150,7 @@ class EnsembleDistiller(keras.Model):
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
         self._weights_tracker = TeacherWeights(len(ensemble))
         if self.hints is not None:
-            self._hint_layers = _HintLayers(
+            self._hint_layers = HintLayers(
                 find_layer(student, self.hints.student),
                 [
                     find_layer(teacher, name)
@@ -227,7 +234,7 @@ class EnsembleDistiller(keras.Model):
             logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
             student_loss = self._compiled_loss(y, logits, sample_weight)
-            example_weight = _example_weight(logits, sample_weight)
+            example_weight = example_shares(logits, sample_weight)
             losses = distillation_loss(teacher_logits, logits, self.temperature)
             losses = tf.reduce_sum(example_weight * losses, -1)
             if self.gradient_space == "parameters":
@@ -265,11 +272,11 @@ class EnsembleDistiller(keras.Model):
         """As `keras.Model.fit`; hints take part from their `first_epoch` on."""
         if self.hints is not None and self.hints.first_epoch > 1:
             if isinstance(callbacks, keras.callbacks.CallbackList):
-                callbacks.append(_HintStart())
+                callbacks.append(HintStart())
             else:
                 given = [] if callbacks is None else callbacks
                 callbacks = [*(given if isinstance(given, (list, tuple)) else [given])]
-                callbacks.append(_HintStart())
+                callbacks.append(HintStart())
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -382,26 +389,3 @@ class EnsembleDistiller(keras.Model):
     def load_assets(self, inner_path: str) -> None:
         for index, teacher in enumerate(self.teachers):
             teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
-
-
-@dataclasses.dataclass(frozen=True)
-class _HintLayers:
-    """Layers of others, which Keras must not track as the distiller's own."""
-
-    student: keras.layers.Layer
-    teachers: list[keras.layers.Layer]
-
-
-class _HintStart(keras.callbacks.Callback):
-    """Switches the hint term on at its first epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.model._hint_scale.assign(float(epoch + 1 >= self.model.hints.first_epoch))
-
-
-def _example_weight(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-    """`[B]`: each example's share in a batch mean, as Keras's sum-over-batch-size takes it."""
-    count = tf.cast(tf.shape(logits)[0], tf.float32)
-    if sample_weight is None:
-        return tf.fill([tf.shape(logits)[0]], 1 / count)
-    return tf.reshape(tf.cast(sample_weight, tf.float32), [-1]) / count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -68,3 +69,11 @@ def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
         return tf.zeros([], gram.dtype)
     negative = tf.reduce_sum(tf.cast(gram < 0, gram.dtype))
     return negative / (size * (size - 1))
+
+
+def example_shares(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+    """`[B]`: each example's share in a batch mean, as Keras's sum-over-batch-size takes it."""
+    count = tf.cast(tf.shape(logits)[0], tf.float32)
+    if sample_weight is None:
+        return tf.fill([tf.shape(logits)[0]], 1 / count)
+    return tf.reshape(tf.cast(sample_weight, tf.float32), [-1]) / count

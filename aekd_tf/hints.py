@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,6 +62,21 @@ class Hints:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Hints:
         return cls(**config)
+
+
+@dataclasses.dataclass(frozen=True)
+class HintLayers:
+    """Layers of others, which Keras must not track as the distiller's own."""
+
+    student: keras.layers.Layer
+    teachers: list[keras.layers.Layer]
+
+
+class HintStart(keras.callbacks.Callback):
+    """Switches the hint term on at its first epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model._hint_scale.assign(float(epoch + 1 >= self.model.hints.first_epoch))
 
 
 def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
