@@ -18,7 +18,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     """Writes a distillation run to TensorBoard, sorted by what is asked of it.
 
     The sections: `teacher_weights` (each teacher's mean weight), `teachers` (effective
-    number of teachers, gradient conflict, QP gap), `loss` (total and components),
+    number of teachers, gradient conflict, QP gap), with hints `hint_teacher_weights` and
+    `hint_teachers` (the same of the second QP), `loss` (total and components),
     `accuracy` and whatever else was compiled, each for training and validation. The custom
     scalars page shows all teacher weights in one chart, and all losses in another.
 
@@ -36,8 +37,9 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._step = 0
         charts = [
-            ("Teacher weights", "teacher_weights/.*"),
-            ("Effective number of teachers", "teachers/effective_teachers"),
+            ("Teacher weights", "^teacher_weights/.*"),
+            ("Teacher weights of the hints", "^hint_teacher_weights/.*"),
+            ("Effective number of teachers", "(hint_)?teachers/effective_teachers$"),
             ("Losses", "loss/.*"),
             ("Accuracy", "accuracy/.*"),
         ]
@@ -85,11 +87,13 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
 
 def _tag(name: str) -> str:
-    if match := re.fullmatch(r"teacher_weight_(\d+)(_per_step)?", name):
-        return f"teacher_weights/teacher_{match[1]}{match[2] or ''}"
+    if match := re.fullmatch(r"(hint_)?teacher_weight_(\d+)(_per_step)?", name):
+        return f"{match[1] or ''}teacher_weights/teacher_{match[2]}{match[3] or ''}"
+    if match := re.fullmatch(
+        r"(hint_)?((effective_teachers|qp_gap|gradient_conflict)(_per_step)?)", name
+    ):
+        return f"{match[1] or ''}teachers/{match[2]}"
     stem = name.removesuffix("_per_step")
-    if stem in ("effective_teachers", "qp_gap", "gradient_conflict"):
-        return f"teachers/{name}"
     if stem.endswith("loss"):
         return f"loss/{'total' + name[4:] if stem == 'loss' else name}"
     return f"{stem}/{name}"

@@ -1,10 +1,12 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from conftest import classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import aekd_tf
+from aekd_tf import callbacks
 from aekd_tf.callbacks import BestEpoch, ProgressBar
 
 
@@ -71,3 +73,19 @@ def test_best_epoch_is_restored(teachers, toy_data):
     assert (best.epoch, best.accuracy) == (1, 0.7)
     for found, weight in zip(best.restored().get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("teacher_weight_12", "teacher_weights/teacher_12"),
+        ("hint_teacher_weight_0_per_step", "hint_teacher_weights/teacher_0_per_step"),
+        ("qp_gap", "teachers/qp_gap"),
+        ("hint_effective_teachers", "hint_teachers/effective_teachers"),
+        ("hint_loss", "loss/hint_loss"),
+        ("loss", "loss/total"),
+        ("accuracy", "accuracy/accuracy"),
+    ],
+)
+def test_tags_group_what_belongs_together(name, tag):
+    assert callbacks._tag(name) == tag

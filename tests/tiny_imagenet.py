@@ -23,7 +23,7 @@ def encoded(rng, label, index):
 
 class TinyImages(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
-    COUNTS = {"train": 60, "validation": 24}  # noqa: RUF012
+    COUNTS = (("train", 60), ("validation", 24))
     CLASSES = 8
 
     def _info(self):
@@ -38,11 +38,11 @@ class TinyImages(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in self.COUNTS}
+        return {split: self._generate_examples(split) for split, _ in self.COUNTS}
 
     def _generate_examples(self, split):
         rng = np.random.default_rng(len(split))
-        for index in range(self.COUNTS[split]):
+        for index in range(dict(self.COUNTS)[split]):
             image, _, _ = encoded(rng, index % self.CLASSES, index)
             yield index, {"image": io.BytesIO(image), "label": index % self.CLASSES}
 
@@ -53,7 +53,7 @@ with tfds.core.registered.skip_registration():
         """Read by the real builder of that name: 32x32 images whose brightness tells the class."""
 
         VERSION = tfds.core.Version("3.0.2")
-        COUNTS = {"train": 120, "test": 40}  # noqa: RUF012
+        COUNTS = (("train", 120), ("test", 40))
 
         def _info(self):
             features = tfds.features.FeaturesDict(
@@ -68,11 +68,11 @@ with tfds.core.registered.skip_registration():
             )
 
         def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(split) for split in self.COUNTS}
+            return {split: self._generate_examples(split) for split, _ in self.COUNTS}
 
         def _generate_examples(self, split):
             rng = np.random.default_rng(len(split))
-            for index in range(self.COUNTS[split]):
+            for index in range(dict(self.COUNTS)[split]):
                 label = index % 10
                 image = rng.normal(20 + 24 * label, 10, (32, 32, 3)).clip(0, 255)
                 yield index, {"id": str(index), "image": image.astype(np.uint8), "label": label}
