@@ -21,6 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aekd_tf import data
+from aekd_tf.adapter import TeacherAdapter
 from aekd_tf.checks import CACHE_DTYPES, check_choice
 from aekd_tf.ensemble import frozen
 
@@ -105,13 +106,13 @@ class TeacherCache:
         self._maps, computed = [], 0
         os.makedirs(self.directory, exist_ok=True)
         for teacher, name in zip(teachers, names, strict=True):
-            array, done = self._open(name, weights_digest(teacher))
+            array, done = self._open(name, teacher_digest(teacher))
             missing = [view for view in range(self.views.count) if str(view) not in done]
             for view in tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" ="):
                 array[view] = self._outputs(teacher, view)
                 array.flush()
                 done[str(view)] = _checksum(array[view])
-                self._write_manifest(name, weights_digest(teacher), done)
+                self._write_manifest(name, teacher_digest(teacher), done)
                 computed += 1
             self._maps.append(np.load(self._path(name, "npy"), mmap_mode="r", allow_pickle=False))
         return computed
@@ -197,13 +198,25 @@ class TeacherCache:
         return os.path.join(self.directory, f"{name}.{ending}")
 
 
-def weights_digest(model: keras.Model) -> str:
-    """SHA-256 of a model's weights: what tells one teacher from another."""
+def teacher_digest(model: keras.Model) -> str:
+    """SHA-256 of a model's weights and adapters: what tells one teacher from another."""
     content = hashlib.sha256()
+    for part in (model, *model._flatten_layers()):
+        if isinstance(part, TeacherAdapter):
+            declared = {**part.get_config(), "model": None}
+            content.update(json.dumps(_without_names(declared), sort_keys=True).encode())
     for weight in model.get_weights():
         content.update(repr((weight.shape, weight.dtype)).encode())
         content.update(weight.tobytes())
     return content.hexdigest()
+
+
+def _without_names(config: Any) -> Any:
+    """A configuration without names, which Keras numbers anew, and without what was built."""
+    if isinstance(config, dict):
+        left_out = ("name", "build_config", "shared_object_id")
+        return {key: _without_names(v) for key, v in config.items() if key not in left_out}
+    return [_without_names(v) for v in config] if isinstance(config, (list, tuple)) else config
 
 
 def _checksum(view: np.ndarray) -> str:

@@ -255,13 +255,13 @@ def training_pipeline(
     """
     import tensorflow as tf
 
+    view_seed = seed if view_seed is None else view_seed
     if isinstance(dataset.train, StreamedSplit):
         if views is not None or teacher_outputs is not None:
             raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
-        return dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch)
+        return dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
     show = _view(dataset)
     count = len(dataset.train)
-    view_seed = seed if view_seed is None else view_seed
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])

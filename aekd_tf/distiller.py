@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +48,8 @@ class EnsembleDistiller(keras.Model):
     It is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss *from
     logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
     Teachers are never trained nor updated. `save_weights`, and so `BackupAndRestore` and
-    `ModelCheckpoint(save_weights_only=True)`, hold the student alone; `save` also stores
+    `ModelCheckpoint(save_weights_only=True)`, hold the student and, with hints, the
+    regressors, never the teachers; `save` also stores
     the teachers, so that a loaded distiller trains on (`load_model` knows the class once
     `EnsembleDistiller` is imported). Deliver `distiller.student`.
 
@@ -268,16 +270,19 @@ class EnsembleDistiller(keras.Model):
             self._hint_loss_tracker.update_state(hint_loss, sample_weight=batch_size)
         return self.compute_metrics(x, y, logits, sample_weight)
 
-    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> keras.callbacks.History:
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; hints take part from their `first_epoch` on."""
-        if self.hints is not None and self.hints.first_epoch > 1:
-            if isinstance(callbacks, keras.callbacks.CallbackList):
-                callbacks.append(HintStart())
-            else:
-                given = [] if callbacks is None else callbacks
-                callbacks = [*(given if isinstance(given, (list, tuple)) else [given])]
-                callbacks.append(HintStart())
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        if self.hints is None:
+            return super().fit(*args, **kwargs)
+        bound = inspect.signature(super().fit).bind(*args, **kwargs)
+        callbacks, start = bound.arguments.get("callbacks"), HintStart()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            start.set_model(self)
+            callbacks.callbacks.append(start)
+        else:
+            given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+            bound.arguments["callbacks"] = [*(c for c in given if c is not None), start]
+        return super().fit(*bound.args, **bound.kwargs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         logs = super().test_step(data)
@@ -287,11 +292,12 @@ class EnsembleDistiller(keras.Model):
         return {name: value for name, value in logs.items() if name not in untouched}
 
     def _ask_teachers(self, x: Any, given: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        if given is not None:
+            given = tf.transpose(tf.cast(given, tf.float32), [1, 0, 2])
         if self.hints is None:
-            if given is None:
-                return self.teachers.logits(x), []
-            return tf.transpose(tf.cast(given, tf.float32), [1, 0, 2]), []
-        return self.teachers.logits_and_features(x, self._hint_layers.teachers)
+            return (self.teachers.logits(x) if given is None else given), []
+        logits, maps = self.teachers.logits_and_features(x, self._hint_layers.teachers)
+        return (logits if given is None else given), maps
 
     def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
         if self.hints is None:

@@ -78,6 +78,9 @@ class HintStart(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.model._hint_scale.assign(float(epoch + 1 >= self.model.hints.first_epoch))
 
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model._hint_scale.assign(1.0)
+
 
 def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
     """Eq. 5, `1/2 || f_t - r(f_s) ||^2`, divided by the number of entries of the map.
@@ -210,8 +213,11 @@ class HintRegressors(keras.layers.Layer):
                     self.regressors, copies, teacher_maps, strict=True
                 )
             ]
-        gradients = tape.gradient(losses, copies)
-        return tf.stack(losses), tf.stop_gradient(tf.cast(tf.stack(gradients), tf.float32))
+            # In float16 the gradient of a mean over a map would be too small for its numbers.
+            size = tf.cast(tf.size(student_map), tf.float32)
+            scaled = [size * loss for loss in losses]
+        gradients = tf.cast(tf.stack(tape.gradient(scaled, copies)), tf.float32) / size
+        return tf.stack(losses), tf.stop_gradient(gradients)
 
 
 class Regressor(keras.layers.Layer):

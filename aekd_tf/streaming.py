@@ -47,7 +47,9 @@ class StreamedSplit:
         )
         return pipeline.map(lambda example: (example[self.image_key], example[self.label_key]))
 
-    def training_pipeline(self, batch_size: int, epochs: int, seed: int, first_epoch: int) -> Any:
+    def training_pipeline(
+        self, batch_size: int, epochs: int, seed: int, first_epoch: int, view_seed: int
+    ) -> Any:
         """`(float32 [B, size, size, 3], int64 [B])` batches; see `data.training_pipeline`."""
         import tensorflow as tf
 
@@ -70,7 +72,9 @@ class StreamedSplit:
 
             def view(position, example):
                 image, label = example
-                view_key = tf.stack([key, position])
+                view_key = tf.stack(
+                    [tf.constant(view_seed, tf.int64) * 1_000_003 + epoch, position]
+                )
                 return random_view(decode(image), view_key, self.size), tf.cast(label, tf.int64)
 
             views = (

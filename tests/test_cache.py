@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from aekd_tf import EnsembleDistiller, data, models
+from aekd_tf import EnsembleDistiller, TeacherAdapter, data, models
 from aekd_tf.cache import CacheError, TeacherCache, Views
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -164,6 +164,19 @@ def test_files_of_another_run_are_refused(tmp_path, dataset, networks):
     retrained = [models.create("resnet8", 10, (8, 8, 1)), networks[1]]
     with pytest.raises(CacheError, match="is of other teacher than"):
         filled(tmp_path, dataset, retrained)
+
+
+def test_another_declaration_of_the_same_network_is_another_teacher(tmp_path, dataset, networks):
+    def adapted(**declared):
+        return [TeacherAdapter(networks[0], **declared), networks[1]]
+
+    rescaled = {"preprocessing": keras.layers.Rescaling(2.0)}
+    filled(tmp_path, dataset, adapted(**rescaled))
+    rescaled = {"preprocessing": keras.layers.Rescaling(2.0)}
+    assert filled(tmp_path, dataset, adapted(**rescaled))[1] == 0
+    for other in ({"class_map": range(9, -1, -1)}, {"preprocessing": keras.layers.Rescaling(3.0)}):
+        with pytest.raises(CacheError, match="is of other teacher than"):
+            filled(tmp_path, dataset, adapted(**other))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def refused(capsys, experiment, arguments):
         (["--cache_dtype=int8"], "unknown cache_dtype 'int8': choose one of float16, float32"),
         (["--view_seed=-1"], "view_seed is -1"),
         (["--cache_dir="], "cache_dir is empty"),
+        (["--epochs=1", "--hint_weight=1"], "hint_first_epoch is 2 but there are 1 epochs"),
+        (["--jit_compile", "--solver=cvxopt", "--weighting=average", "--methods=aekd"], "jit_com"),
         (["--hint_first_epoch=0"], "hint_first_epoch is 0"),
         (["--methods=aekd,magic"], "unknown method 'magic': choose one of alone, kd, average"),
         (["--methods=aekd,aekd"], "names a method twice"),
@@ -251,3 +253,13 @@ def test_cross_validation_chooses_on_validation_data():
     assert best.name == "fitnets_beta10"
     assert content["hint_weight"] == 10
     assert content["cross_validation"] == {"0.1": 0.2, "1": 0.6, "10": 0.9, "100": 0.4, "1000": 0.1}
+
+
+def test_cache_of_a_set_that_is_read_from_disk(capsys):
+    line = refused(capsys, "imagenet", ["--dataset=imagenette", "--cache_views=4"])
+    assert "cache_views caches sets in memory (digits, cifar10, cifar100)" in line
+
+
+def test_solver_matters_only_where_a_qp_is_solved():
+    arguments = ["--jit_compile", "--solver=cvxopt", "--methods=average"]
+    assert parsed("cifar", *arguments).solver == "cvxopt"

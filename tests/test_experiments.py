@@ -257,6 +257,7 @@ def test_hint_layers_that_do_not_exist_or_align(finished, tmp_path):
     arguments += ["--methods=fitnets", "--hint_weight=1"]
     process = command("digits", *arguments, "--hint_layers=stage9", f"--output_dir={tmp_path}/a")
     assert process.returncode == 2
+    assert not (tmp_path / "a").exists(), "found before anything is trained or written"
     assert "no layer 'stage9'; its layers are stem_conv" in process.stderr
     assert "Traceback" not in process.stderr
     process = command(
@@ -277,6 +278,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
         "--student=mobilenetv2",
         "--methods=average_outputs,aekd,aekd_hints",
         "--hint_weight=1",
+        "--hint_first_epoch=1",
         "--epochs=1",
         "--teacher_epochs=1",
         "--train_examples=80",

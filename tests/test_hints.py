@@ -162,6 +162,56 @@ def test_hints_from_the_second_epoch(images, jit_compile):
         assert all(same) == (epoch == 0)
 
 
+def test_a_later_fit_of_loaded_weights_has_its_hints(images, tmp_path):
+    teachers = [network(2), network(3)]
+    first = build(network(1), teachers, hints=Hints("middle", first_epoch=5))
+    first.fit(*images, epochs=1, verbose=0)
+    first.save_weights(tmp_path / "a.weights.h5")
+    second = build(network(1), teachers)
+    second.fit(*images, epochs=1, verbose=0)
+    second.load_weights(tmp_path / "a.weights.h5")
+    assert float(second._hint_scale) == 1.0
+
+
+@pytest.mark.parametrize("given", ["list", "single", "keras list", "positional"])
+def test_callbacks_in_every_form_that_keras_takes(images, given):
+    distiller = build(network(1), [network(2), network(3)])
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    if given == "positional":
+        distiller.fit(*images, 8, 2, 0, [callback])
+    else:
+        callbacks = {"list": [callback], "single": callback}.get(given)
+        if callbacks is None:
+            callbacks = keras.callbacks.CallbackList([callback], add_history=True, model=distiller)
+        distiller.fit(*images, epochs=2, callbacks=callbacks, verbose=0)
+    assert seen == [0, 1]
+
+
+def test_half_precision_weighs_like_single(images):
+    """Gradients of a mean over a large map would vanish in float16."""
+    from aekd_tf.hints import HintRegressors
+
+    rng = np.random.default_rng(0)
+    student = rng.normal(size=(64, 16, 16, 8))
+    targets = [student + 0.01 * rng.normal(size=student.shape) for _ in range(3)]
+    grams = []
+    for dtype in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        regressors = HintRegressors(dtype=dtype)
+        regressors.build_for(student.shape, [student.shape] * 3)
+        compute = regressors.compute_dtype
+        _, gradients = regressors.losses_and_gradients(
+            tf.constant(student, compute),
+            [tf.constant(target, compute) for target in targets],
+            tf.fill([64], 1 / 64),
+        )
+        rows = tf.reshape(gradients, [3, -1]).numpy().astype(np.float64)
+        assert np.mean(rows == 0) < 0.01
+        grams.append(rows @ rows.T)
+    np.testing.assert_allclose(grams[1], grams[0], rtol=0.02)
+
+
 class Subclassed(keras.Model):
     """A student that is no functional graph, with its hint layer inside a nested model."""
 

@@ -10,6 +10,7 @@ from aekd_tf import models
 from aekd_tf.checks import (
     BATCH_GRADIENTS,
     CACHE_DTYPES,
+    REFERENCE_SOLVERS,
     SOLVERS,
     WEIGHTINGS,
     check_choice,
@@ -104,6 +105,11 @@ class Config:
             )
         if self.cache_views < 0:
             raise ValueError(f"cache_views is {self.cache_views}: give 0 for no cache, or more")
+        if self.cache_views and self.dataset not in IN_MEMORY:
+            raise ValueError(
+                f"cache_views caches sets in memory ({', '.join(IN_MEMORY)}), and {self.dataset} "
+                "is read from disk: leave cache_views out"
+            )
         check_choice("cache_dtype", self.cache_dtype, CACHE_DTYPES)
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
@@ -114,7 +120,8 @@ class Config:
                 "teachers names the same .keras file twice: a teacher that is there twice only "
                 "counts double, leave it out"
             )
-        if self.jit_compile and self.weighting == "aekd" and self.solver in ("cvxopt", "libsvm"):
+        solves = {"aekd", "aekd_hints"} & set(self.methods)
+        if self.jit_compile and solves and self.solver in REFERENCE_SOLVERS:
             raise ValueError(
                 f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
                 "Python: use solver=smo or drop jit_compile"
@@ -133,6 +140,11 @@ class Config:
             raise ValueError(
                 f"methods names {', '.join(asked)} but hint_weight is 0: give --hint_weight, a "
                 f"number or {CROSS_VALIDATION}"
+            )
+        if HINT_METHODS & set(self.methods) and self.hint_first_epoch > self.epochs:
+            raise ValueError(
+                f"hint_first_epoch is {self.hint_first_epoch} but there are {self.epochs} epochs: "
+                "no hint would ever be used; give a smaller one"
             )
         if len(self.hint_layers) not in (1, 1 + self.ensemble_size) or not all(self.hint_layers):
             raise ValueError(

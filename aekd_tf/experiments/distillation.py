@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import aekd_tf
 from aekd_tf import data
-from aekd_tf.cache import CacheError, TeacherCache, Views, weights_digest
+from aekd_tf.cache import CacheError, TeacherCache, Views, teacher_digest
 from aekd_tf.ensemble import TeacherEnsemble
 from aekd_tf.experiments import output, students, teachers, training
 from aekd_tf.experiments.config import Config, UserError
@@ -34,6 +34,7 @@ def run(config: Config) -> dict[str, Any]:
     for teacher in found:
         if teacher.exists:
             teachers.load(teacher, dataset)
+    students.check_hints(config, dataset)
     for directory in ("", "students", "logs"):
         output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
     output.save_json(
@@ -48,7 +49,7 @@ def run(config: Config) -> dict[str, Any]:
     count = sum(not teacher.exists for teacher in found)
     total = count + len(missing)
     networks = teachers.train_or_load(config, dataset, found, total)
-    digests = [weights_digest(network) for network in networks]
+    digests = [teacher_digest(network) for network in networks]
     for student in asked:
         known = figures[student.name]
         if known is not None and student.method != "alone" and known["teachers"] != digests:
@@ -57,12 +58,11 @@ def run(config: Config) -> dict[str, Any]:
                 f"{', '.join(t.path for t in found)}: delete it, or choose another --output_dir"
             )
     try:
-        ensemble = TeacherEnsemble(networks)
+        scores = TeacherEnsemble(networks).evaluate(
+            data.evaluation_pipeline(dataset, dataset.test), top_k=training.top_k(dataset)
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
-    scores = ensemble.evaluate(
-        data.evaluation_pipeline(dataset, dataset.test), top_k=training.top_k(dataset)
-    )
     cache = _filled_cache(config, dataset, networks, found) if missing else None
     for student in missing:
         count += 1

@@ -106,19 +106,11 @@ def train(
 ) -> dict[str, Any]:
     """Trains one student and writes its model and its figures.
 
-    With a cache its views are trained on, and where a method needs all teachers' logits and
-    nothing more of them, these are read from it.
-
-    Raises:
-        UserError: hint layers that the networks do not have or that cannot be aligned.
+    With a cache its views are trained on, and all teachers' logits are read from it.
     """
     training.start_reproducibly(config.seed, config.jit_compile)
     network = models.create(config.student, dataset.num_classes, dataset.image_shape)
-    try:
-        model = _distiller(config, network, networks, student)
-        model.build((None, *dataset.image_shape))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    model = _distiller(config, network, networks, student)
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     started = time.monotonic()
     history, best = training.train(
@@ -156,11 +148,36 @@ def train(
     return figures
 
 
+def check_hints(config: Config, dataset: data.Dataset) -> None:
+    """Refuses hint layers that do not fit, before any training.
+
+    Raises:
+        UserError: layers that the networks do not have, or whose maps cannot be aligned.
+    """
+    if not HINT_METHODS & set(config.methods):
+        return
+    shape = dataset.num_classes, dataset.image_shape
+    known = {
+        name: keras.models.load_model(os.path.expanduser(name), compile=False)
+        if name.endswith(".keras")
+        else models.create(name, *shape)
+        for name in set(config.networks())
+    }
+    networks = [known[name] for name in config.networks()]
+    try:
+        student = Student("fitnets", "fitnets", 1.0)
+        _distiller(config, models.create(config.student, *shape), networks, student).build(
+            (None, *dataset.image_shape)
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def _views(config: Config, student: Student, cache: TeacherCache | None) -> dict[str, Any]:
     """How the training images and the teachers' logits are had."""
     if cache is None:
         return {"view_seed": config.view_seed}
-    read = student.method in ("average", "average_outputs", "aekd")
+    read = student.method not in ("alone", "kd")
     return {
         "views": cache.views.count,
         "view_seed": cache.views.seed,

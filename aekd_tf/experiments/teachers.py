@@ -197,7 +197,10 @@ def run(config: Config) -> dict[str, float]:
     print("\n".join(describe(found, steps)), flush=True)
     missing = sum(not teacher.exists for teacher in found)
     networks = train_or_load(config, dataset, found, missing)
-    scores = TeacherEnsemble(networks).evaluate(data.evaluation_pipeline(dataset, dataset.test))
+    try:
+        scores = TeacherEnsemble(networks).evaluate(data.evaluation_pipeline(dataset, dataset.test))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     accuracies = {t.name: a for t, a in zip(found, scores["teachers"], strict=True)}
     for name, accuracy in accuracies.items():
         print(f"{name:<24}{100 * accuracy:6.2f}%")
