@@ -244,7 +244,7 @@ class EnsembleDistiller(keras.Model):
             else:
                 gram = self._logit_gram(teacher_logits, logits, example_weight)
             kd_loss = self._weighed(losses, gram, self.weighting, self._weights_tracker)
-            if getattr(self.weighting, "average", "losses") == "outputs":
+            if self.weighting.average == "outputs":
                 outputs_loss = averaged_outputs_loss(teacher_logits, logits, self.temperature)
                 kd_loss = tf.reduce_sum(example_weight * outputs_loss)
             loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss

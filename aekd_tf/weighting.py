@@ -25,10 +25,13 @@ class Weighting:
     Attributes:
         batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch.
         leaves_graph: True where the weighting cannot be compiled by XLA.
+        average: `"losses"`, or `"outputs"` where one loss against the mean of the teachers'
+            softened outputs takes the place of the weighed losses.
     """
 
     batch_gradient: str = "mean"
     leaves_graph: bool = False
+    average: str = "losses"
 
     @property
     def description(self) -> str:

@@ -100,6 +100,14 @@ def test_average_equals_distilling_the_averaged_output(teachers, toy_data):
     assert_same_weights(found, expected, atol=1e-5)
 
 
+def test_averaged_outputs_train_like_averaged_losses(teachers, toy_data):
+    """Proposition 1 again, by the two weightings; the losses differ by what has no gradient."""
+    logs, found = one_step(build(teachers, weighting="average_outputs"), toy_data)
+    plain, expected = one_step(build(teachers, weighting="average"), toy_data)
+    assert_same_weights(found, expected, atol=1e-5)
+    assert logs["kd_loss"] < plain["kd_loss"]
+
+
 def test_one_teacher_is_ordinary_distillation(teachers, toy_data):
     _, adaptive = one_step(build(teachers[:1]), toy_data)
     _, average = one_step(build(teachers[:1], weighting="average"), toy_data)

@@ -17,6 +17,14 @@ def test_every_cell_has_its_command():
     assert len(set(directories)) == len(directories)
 
 
+def test_small_form_of_a_row():
+    """Flags at the end replace those of the row."""
+    small = ["--preset=quick", "--student=resnet8", "--teachers=resnet8"]
+    for name, text in COMMANDS:
+        config = flags.parse(name, [*text.split(), *small])
+        assert (config.student, config.teachers) == ("resnet8", ("resnet8",))
+
+
 @pytest.mark.parametrize("preset", ["paper", "quick"])
 def test_commands_parse(preset):
     for name, text in COMMANDS:
