@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AdaptiveWeighting": "aekd_tf.weighting",
+    "CachedTeachers": "aekd_tf.cached_teachers",
     "DistillationTensorBoard": "aekd_tf.callbacks",
     "EnsembleDistiller": "aekd_tf.distiller",
     "Hints": "aekd_tf.hints",
@@ -32,6 +33,7 @@ _SUBMODULES = ("data", "models")
 
 __all__ = [
     "AdaptiveWeighting",
+    "CachedTeachers",
     "DistillationTensorBoard",
     "EnsembleDistiller",
     "Hints",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from aekd_tf import data, models
     from aekd_tf.adapter import TeacherAdapter
     from aekd_tf.cache import TeacherCache, Views
+    from aekd_tf.cached_teachers import CachedTeachers
     from aekd_tf.callbacks import DistillationTensorBoard
     from aekd_tf.distiller import EnsembleDistiller
     from aekd_tf.ensemble import TeacherEnsemble

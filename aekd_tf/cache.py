@@ -1,18 +1,19 @@
-"""Teachers' logits on disk: computed once, read by every student.
+"""Teachers' outputs on disk: computed once, read by every student.
 
-One `.npy` file a teacher, `[R, N, K]`: its logits for R augmented views of N training
-examples, memory-mapped and never pickled, beside a manifest that says whose they are. View
-r of an example is the crop that a student sees in every epoch e with e mod R = r; with R at
-least the number of epochs, a student trained from the cache is the one trained without.
+One file a teacher holds its logits for R augmented views of N training examples; with hints
+another holds its feature maps. View r of an example is the crop that a student sees in every
+epoch e with e mod R = r; with R at least the number of epochs, a student trained from the
+cache is the one trained without.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import json
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,39 +22,46 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aekd_tf import data
-from aekd_tf.adapter import TeacherAdapter
-from aekd_tf.checks import CACHE_DTYPES, check_choice
-from aekd_tf.ensemble import frozen
-
-_FORMAT = 1
-
-
-class CacheError(RuntimeError):
-    """A cache file that must not be used; the message names it and says what to do."""
+from aekd_tf.cached_teachers import CachedTeachers
+from aekd_tf.checks import CACHE_DTYPES, check_choice, check_number
+from aekd_tf.ensemble import TeacherEnsemble
+from aekd_tf.hints import Hints, feature_shape, find_layer, pooled, pooled_shape
+from aekd_tf.teacher_source import TeacherSource, file_digest
+from aekd_tf.top_k import expand, keep_top_k
+from aekd_tf.view_file import ViewFile, recorded
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Which augmented views of which images are cached.
+    """Which augmented views of the images are cached, and how.
 
     Attributes:
         count: R, views an example; epoch e trains on view e mod R.
         seed: of the augmentation, the same for all students that share the cache.
         dtype: `"float16"` or `"float32"`, of the files.
+        top_k: for many classes, store only the k largest logits of an example. The others are
+            read back as one number, which gives them together the probability they had at
+            `temperature`. None for all.
+        temperature: T at which the others keep their probability; the student's.
     """
 
     count: int
     seed: int = 0
     dtype: str = "float16"
+    top_k: int | None = None
+    temperature: float = 4.0
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"views are {self.count}: give at least 1")
         check_choice("dtype", self.dtype, CACHE_DTYPES)
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}: give at least 1, or None for all logits")
+        check_number("temperature", self.temperature, above_zero=True)
 
 
 class TeacherCache:
-    """Logits of M teachers for every view of every training example.
+    """Outputs of M teachers for every view of every training example.
 
     Args:
         directory: of the files; made where missing.
@@ -61,6 +69,8 @@ class TeacherCache:
         views: which views.
         batch_size: images at a time; for a run that equals the uncached one bit for bit, that
             run's.
+        hints: also store the teachers' feature maps that these name, pooled as they say.
+        split: `"train"`, or `"test"` for one view of the test images, not augmented.
 
     Example:
 
@@ -70,30 +80,76 @@ class TeacherCache:
             dataset, batch_size=64, epochs=40, seed=1,
             views=8, view_seed=0, teacher_outputs=cache.read,
         )
+        distiller = EnsembleDistiller(student, cache.teachers)
+        distiller.compile(...)
         distiller.fit(batches, steps_per_epoch=..., epochs=40)
     """
 
-    def __init__(self, directory: str, dataset: data.Dataset, views: Views, batch_size: int = 64):
+    def __init__(
+        self,
+        directory: str,
+        dataset: data.Dataset,
+        views: Views,
+        batch_size: int = 64,
+        hints: Hints | None = None,
+        split: str = "train",
+    ):
         if isinstance(dataset.train, data.StreamedSplit):
             raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
+        check_choice("split", split, ("train", "test"))
+        if split == "test" and (views.count != 1 or hints is not None):
+            raise ValueError("the test split is cached as one view, without hints")
+        if views.top_k is not None and views.top_k >= dataset.num_classes:
+            raise ValueError(
+                f"top_k is {views.top_k} but {dataset.name} has {dataset.num_classes} classes: "
+                "give fewer, or None for all logits"
+            )
         self.directory = os.fspath(directory)
         self.dataset, self.views, self.batch_size = dataset, views, batch_size
-        self._maps: list[np.ndarray] = []
+        self.hints, self.split = hints, split
+        self.digests: list[str] = []
+        self._logits: list[np.ndarray] = []
+        self._features: list[np.ndarray] = []
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one teacher's file: views, examples, classes."""
-        return self.views.count, len(self.dataset.train), self.dataset.num_classes
+    def teachers(self) -> CachedTeachers:
+        """What an `EnsembleDistiller` needs to know of the teachers: they need not be loaded."""
+        if not self._logits:
+            raise ValueError("the cache is empty: call fill first")
+        shapes = [list(array.shape[2:]) for array in self._features]
+        return CachedTeachers(len(self._logits), shapes or None)
 
-    def bytes_each(self) -> int:
-        """Size of one teacher's file."""
-        return int(np.prod(self.shape)) * np.dtype(self.views.dtype).itemsize
+    def bytes_each(self, teacher: keras.Model | None = None) -> int:
+        """Size of one teacher's files; with hints of those of `teacher`, the first."""
+        count = self.views.count * self._examples
+        size = count * self._logits_type[1].itemsize * int(np.prod(self._logits_type[0]))
+        if self.hints is not None:
+            assert teacher is not None
+            layers = self.hints.teachers
+            layer = layers if isinstance(layers, str) else layers[0]
+            shape = self._feature_shape(teacher, layer)
+            size += count * int(np.prod(shape)) * np.dtype(self.views.dtype).itemsize
+        return size
 
-    def fill(self, teachers: Sequence[keras.Model], names: Sequence[str]) -> int:
-        """Opens every teacher's file and computes the views that are missing.
+    def holds(self, path: str, name: str, teacher: int = 0, num_teachers: int = 1) -> bool:
+        """Whether all outputs of the teacher in this `.keras` file are there, unverified."""
+        stems = self._stems(name, self._layer(teacher, num_teachers))
+        if not os.path.exists(path):
+            return False
+        digest = file_digest(path)
+        manifests = [recorded(stem) for stem in stems]
+        return all(
+            content.get("file") == digest
+            and len(content.get("checksums") or ()) == self.views.count
+            for content in manifests
+        )
+
+    def fill(self, teachers: Sequence[keras.Model | str], names: Sequence[str]) -> int:
+        """Opens every teacher's files and computes the views that are missing.
 
         Args:
-            teachers: M models to logits `[B, K]`.
+            teachers: M models to logits `[B, K]`, or paths of their `.keras` files, which are
+                loaded only where something is to be computed.
             names: of their files, each once.
 
         Returns:
@@ -103,121 +159,173 @@ class TeacherCache:
             CacheError: a file that is damaged, or that another teacher, data set or
                 augmentation made; nothing of it is used.
         """
-        self._maps, computed = [], 0
+        self.digests, self._logits, self._features, computed = [], [], [], 0
         os.makedirs(self.directory, exist_ok=True)
-        for teacher, name in zip(teachers, names, strict=True):
-            array, done = self._open(name, teacher_digest(teacher))
-            missing = [view for view in range(self.views.count) if str(view) not in done]
-            for view in tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" ="):
-                array[view] = self._outputs(teacher, view)
-                array.flush()
-                done[str(view)] = _checksum(array[view])
-                self._write_manifest(name, teacher_digest(teacher), done)
-                computed += 1
-            self._maps.append(np.load(self._path(name, "npy"), mmap_mode="r", allow_pickle=False))
+        for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
+            source = TeacherSource(teacher)
+            layer = self._layer(index, len(teachers))
+            digest = source.digest([recorded(stem) for stem in self._stems(name, layer)])
+            files = self._open(source, name, layer, digest)
+            missing = sorted({view for file in files for view in file.missing()})
+            if missing:
+                computed += len(missing)
+                outputs = self._outputs(self._forward(source.model, layer), missing)
+                shown = tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" =")
+                for view, arrays in zip(shown, outputs, strict=True):
+                    for file, values in zip(files, arrays, strict=True):
+                        if view in file.missing():
+                            file.write(view, values)
+            for file in files:
+                if file.file != source.file:
+                    file.file = source.file
+                    file.write_manifest()
+            self.digests.append(digest)
+            self._logits.append(files[0].read())
+            self._features += [file.read() for file in files[1:]]
         return computed
 
-    def read(self, view: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        """`[B, M, K]` float32 logits of a view of the examples `indices [B]`; for `tf.data`."""
-        outputs = tf.numpy_function(self._gather, [view, indices], tf.float32)
-        return tf.ensure_shape(outputs, [None, len(self._maps), self.dataset.num_classes])
+    def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
+        """What a batch brings of a view of the examples `indices [B]`; for `tf.data`.
 
-    def _gather(self, view: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        parts = [array[int(view)][indices] for array in self._maps]
+        Returns:
+            `"teacher_logits"`, `[B, M, K]` float32; with `hints` also `"teacher_features"`, a
+            tuple of M feature maps `[B, ...]` float32.
+        """
+        outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
+        shape = [None, len(self._logits), self.dataset.num_classes]
+        found: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
+        if hints:
+            types = [tf.float32] * len(self._features)
+            maps = tf.numpy_function(self._gather_features, [view, indices], types)
+            found["teacher_features"] = tuple(
+                tf.ensure_shape(values, [None, *array.shape[2:]])
+                for values, array in zip(maps, self._features, strict=True)
+            )
+        return found
+
+    def logits(self, view: int = 0) -> np.ndarray:
+        """`[M, N, K]` float32 of all examples of a view, in their order."""
+        return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
+
+    def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
+        parts = [array[int(view)][indices] for array in self._logits]
+        if self.views.top_k is not None:
+            parts = [expand(part, self.dataset.num_classes) for part in parts]
         return np.stack(parts, axis=1).astype(np.float32)
 
-    def _outputs(self, teacher: keras.Model, view: int) -> np.ndarray:
-        """`[N, K]` logits of one view, in the order of the examples."""
-        batches = data.view_pipeline(self.dataset, view, self.views.seed, self.batch_size)
-        forward = tf.function(lambda images: frozen(teacher, images), autograph=False)
-        outputs = np.concatenate([np.asarray(forward(images), np.float32) for images in batches])
-        limit = np.finfo(self.views.dtype).max
-        return np.clip(outputs, -limit, limit).astype(self.views.dtype)
+    def _gather_features(self, view: Any, indices: np.ndarray) -> list[np.ndarray]:
+        return [array[int(view)][indices].astype(np.float32) for array in self._features]
 
-    def _open(self, name: str, digest: str) -> tuple[np.memmap, dict[str, str]]:
-        """The file of one teacher and the checksums of the views it holds."""
-        path = self._path(name, "npy")
-        manifest = self._path(name, "json")
-        if not os.path.exists(manifest):
-            # A file without a manifest was cut off in its first view: nothing in it counts.
-            array = np.lib.format.open_memmap(path, "w+", self.views.dtype, self.shape)
-            return array, {}
-        advice = f"delete {path} and {manifest} to have it computed again"
-        try:
-            with open(manifest, encoding="utf-8") as file:
-                recorded = json.load(file)
-            done = dict(recorded.pop("checksums"))
-            # Not "r+", which would lengthen a file that was cut off.
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CacheError(f"cache file {path} cannot be read ({error}): {advice}") from error
-        asked = json.loads(json.dumps(self._identity(digest)))
-        differ = [key for key in asked if recorded.get(key) != asked[key]]
-        if differ:
-            raise CacheError(
-                f"cache file {path} is of other {', '.join(differ)} than this run asks for: "
-                f"choose another --cache_dir, or {advice}"
+    @property
+    def _examples(self) -> int:
+        return len(self.dataset.train if self.split == "train" else self.dataset.test)
+
+    @functools.cached_property
+    def _logits_type(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of what is stored of one example's logits."""
+        number, k = np.dtype(self.views.dtype), self.views.top_k
+        if k is None:
+            return (self.dataset.num_classes,), number
+        classes = np.dtype(np.uint16 if self.dataset.num_classes <= 2**16 else np.uint32)
+        fields = [("logits", number, (k,)), ("classes", classes, (k,)), ("others", number)]
+        return (), np.dtype(fields)
+
+    def _layer(self, teacher: int, num_teachers: int) -> str | None:
+        return None if self.hints is None else self.hints.teacher_layers(num_teachers)[teacher]
+
+    def _stems(self, name: str, layer: str | None) -> list[str]:
+        """Paths of a teacher's files without their endings: of logits, of feature maps."""
+        stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
+        return [stem] if layer is None else [stem, f"{stem}.{layer}"]
+
+    def _open(
+        self, source: TeacherSource, name: str, layer: str | None, digest: str
+    ) -> list[ViewFile]:
+        stems, count = self._stems(name, layer), (self.views.count, self._examples)
+        identity = {**self._identity, "teacher": digest}
+        shape, dtype = self._logits_type
+        kept = {"top_k": self.views.top_k, "temperature": self.views.temperature}
+        also = kept if self.views.top_k is not None else {}
+        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **also})]
+        if layer is not None:
+            assert self.hints is not None
+            known = recorded(stems[1]).get("shape")
+            shape = (
+                tuple(known[2:])
+                if isinstance(known, list)
+                else self._feature_shape(source.model, layer)
             )
-        if array.shape != self.shape or array.dtype != np.dtype(self.views.dtype):
-            raise CacheError(f"cache file {path} is {array.dtype} {array.shape}: {advice}")
-        for view, checksum in done.items():
-            valid = view.isdigit() and int(view) < self.views.count
-            if not valid or _checksum(array[int(view)]) != checksum:
-                raise CacheError(f"cache file {path} is damaged in view {view}: {advice}")
-        return np.lib.format.open_memmap(path, "r+"), done
+            feature = {"layer": layer, "pooling": self.hints.pooling}
+            content = {**identity, "feature": feature}
+            files.append(ViewFile(stems[1], (*count, *shape), np.dtype(self.views.dtype), content))
+        return files
 
-    def _identity(self, digest: str) -> dict[str, Any]:
-        """What a file depends on; any difference makes it another's."""
-        train = self.dataset.train
-        assert isinstance(train, data.Split)
-        content = hashlib.sha256(train.images.tobytes() + train.labels.tobytes()).hexdigest()
+    def _feature_shape(self, teacher: keras.Model, layer: str) -> tuple[int, ...]:
+        assert self.hints is not None
+        found = feature_shape(
+            teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
+        )
+        return pooled_shape(found, self.hints.pooling)[1:]
+
+    def _forward(self, teacher: keras.Model, layer: str | None) -> Any:
+        """`images -> [logits, pooled feature map if asked]`, folded and traced once."""
+        ensemble = TeacherEnsemble([teacher])
+        if layer is None:
+            return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
+        found, pooling = find_layer(teacher, layer), self.hints.pooling if self.hints else 1
+
+        def forward(images: tf.Tensor) -> list[tf.Tensor]:
+            logits, maps = ensemble.logits_and_features(images, [found])
+            return [logits[0], tf.cast(pooled(maps[0], pooling), tf.float32)]
+
+        return tf.function(forward, autograph=False)
+
+    def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
+        """What is stored of each view, `[N, ...]` arrays in the order of the examples."""
+        if self.split == "test":
+            pipeline = data.evaluation_pipeline(self.dataset, self.dataset.test, self.batch_size)
+            batches = iter(pipeline.map(lambda images, labels: images))
+        else:
+            batches = iter(
+                data.view_pipeline(self.dataset, views, self.views.seed, self.batch_size)
+            )
+        steps = -(-self._examples // self.batch_size)
+        for _ in views:
+            parts = [
+                [np.asarray(output) for output in forward(images)]
+                for images in itertools.islice(batches, steps)
+            ]
+            yield self._packed([np.concatenate(column) for column in zip(*parts, strict=True)])
+
+    def _packed(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Logits `[N, K]` and perhaps features as they are stored."""
+        logits, *features = outputs
+        if self.views.top_k is None:
+            stored = self._numbers(logits)
+        else:
+            stored = np.empty(len(logits), self._logits_type[1])
+            values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
+            stored["logits"], stored["classes"] = self._numbers(values), classes
+            stored["others"] = self._numbers(others)
+        return [stored, *(self._numbers(values) for values in features)]
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        limit = np.finfo(self.views.dtype).max
+        return np.clip(values, -limit, limit).astype(self.views.dtype)
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What all files depend on; any difference makes them another's."""
+        split = self.dataset.train if self.split == "train" else self.dataset.test
+        assert isinstance(split, data.Split)
+        content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        augmentation = {
+            "crop_padding": self.dataset.crop_padding,
+            "flip": self.dataset.flip,
+            "seed": self.views.seed,
+        }
         return {
-            "format": _FORMAT,
-            "teacher": digest,
             "dataset": {"name": self.dataset.name, "sha256": content},
             "preprocessing": {"mean": self.dataset.mean, "std": self.dataset.std},
-            "augmentation": {
-                "crop_padding": self.dataset.crop_padding,
-                "flip": self.dataset.flip,
-                "seed": self.views.seed,
-            },
-            "shape": self.shape,
-            "dtype": self.views.dtype,
+            "augmentation": augmentation if self.split == "train" else None,
         }
-
-    def _write_manifest(self, name: str, digest: str, checksums: dict[str, str]) -> None:
-        path = self._path(name, "json")
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({**self._identity(digest), "checksums": checksums}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-    def _path(self, name: str, ending: str) -> str:
-        return os.path.join(self.directory, f"{name}.{ending}")
-
-
-def teacher_digest(model: keras.Model) -> str:
-    """SHA-256 of a model's weights and adapters: what tells one teacher from another."""
-    content = hashlib.sha256()
-    for part in (model, *model._flatten_layers()):
-        if isinstance(part, TeacherAdapter):
-            declared = {**part.get_config(), "model": None}
-            content.update(json.dumps(_without_names(declared), sort_keys=True).encode())
-    for weight in model.get_weights():
-        content.update(repr((weight.shape, weight.dtype)).encode())
-        content.update(weight.tobytes())
-    return content.hexdigest()
-
-
-def _without_names(config: Any) -> Any:
-    """A configuration without names, which Keras numbers anew, and without what was built."""
-    if isinstance(config, dict):
-        left_out = ("name", "build_config", "shared_object_id")
-        return {key: _without_names(v) for key, v in config.items() if key not in left_out}
-    return [_without_names(v) for v in config] if isinstance(config, (list, tuple)) else config
-
-
-def _checksum(view: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()

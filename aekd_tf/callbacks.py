@@ -124,8 +124,12 @@ class ProgressBar(keras.callbacks.Callback):
             dynamic_ncols=True,
         )
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._before = self._bar.n
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.update()
+        # One call for all steps of an execution.
+        self._bar.update(self._before + batch + 1 - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -245,7 +245,8 @@ def training_pipeline(
             one every epoch.
         view_seed: of the augmentation alone.
         teacher_outputs: `TeacherCache.read`; the batches are then
-            `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`.
+            `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`, with hints also
+            `"teacher_features"`.
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalised.
@@ -274,22 +275,26 @@ def training_pipeline(
         images, labels = show(index, draws)
         if teacher_outputs is None:
             return images, labels
-        return {"inputs": images, "teacher_logits": teacher_outputs(view, index)}, labels
+        return {"inputs": images, **teacher_outputs(view, index)}, labels
 
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
     pipeline = epoch_numbers.flat_map(one_epoch)
     return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def view_pipeline(dataset: Dataset, view: int, view_seed: int, batch_size: int) -> Any:
-    """Batches of images of one augmented view of all training examples, in their order."""
+def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_size: int) -> Any:
+    """Batches of images of augmented views, view by view, each with all examples in order."""
     import tensorflow as tf
 
     show = _view(dataset)
-    indices = tf.range(len(dataset.train))
-    draws = _draws(len(dataset.train), view_seed, view)
-    pipeline = tf.data.Dataset.from_tensor_slices((indices, draws)).batch(batch_size)
-    pipeline = pipeline.map(lambda index, draw: show(index, draw)[0])
+    count = len(dataset.train)
+
+    def one_view(view):
+        examples = tf.range(count), _draws(count, view_seed, view)
+        return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size)
+
+    numbers = tf.data.Dataset.from_tensor_slices(tf.constant(views, tf.int32))
+    pipeline = numbers.flat_map(one_view).map(lambda index, draw: show(index, draw)[0])
     return pipeline.prefetch(tf.data.AUTOTUNE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf import weighting as weightings
+from aekd_tf.cached_teachers import CachedTeachers, split_batch, teacher_outputs
 from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
 from aekd_tf.ensemble import TeacherEnsemble
 from aekd_tf.gradients import example_shares, gradient_conflict, gram_matrix, teacher_gradients
@@ -21,6 +23,8 @@ from aekd_tf.hints import (
     HintStart,
     feature_shape,
     find_layer,
+    pooled,
+    pooled_shape,
     with_features,
 )
 from aekd_tf.losses import averaged_outputs_loss, distillation_loss
@@ -54,14 +58,16 @@ class EnsembleDistiller(keras.Model):
     `EnsembleDistiller` is imported). Deliver `distiller.student`.
 
     Batches `({"inputs": x, "teacher_logits": [B, M, K]}, y)` bring the teachers' logits along,
-    from a `TeacherCache`; the teachers then run for hints alone.
+    from a `TeacherCache`, and with `"teacher_features"` their feature maps. The teachers then
+    do not run, and need not be there: give `cache.teachers` in their place.
 
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
     in the teachers' gradients just as in the compiled loss.
 
     Args:
         student: Keras model from inputs to logits `[B, K]`.
-        teachers: a `TeacherEnsemble`, or Keras models from the same inputs to logits.
+        teachers: a `TeacherEnsemble`, Keras models from the same inputs to logits, or
+            `CachedTeachers` where all batches bring the outputs.
         weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
@@ -108,7 +114,7 @@ class EnsembleDistiller(keras.Model):
     def __init__(
         self,
         student: keras.Model,
-        teachers: TeacherEnsemble | Sequence[keras.Model],
+        teachers: TeacherEnsemble | CachedTeachers | Sequence[keras.Model],
         *,
         weighting: str | weightings.Weighting = "aekd",
         temperature: float = 4.0,
@@ -124,12 +130,15 @@ class EnsembleDistiller(keras.Model):
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
         self.autocast = False  # inputs reach the student as they would without the wrapper
-        ensemble = teachers if isinstance(teachers, TeacherEnsemble) else TeacherEnsemble(teachers)
-        if any(teacher is student for teacher in ensemble):
+        if not isinstance(teachers, (TeacherEnsemble, CachedTeachers)):
+            teachers = TeacherEnsemble(teachers)
+        # No Keras object: neither tracked, trained nor saved.
+        self._ensemble: TeacherEnsemble | CachedTeachers = teachers
+        if any(teacher is student for teacher in self._present()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
         self.student = student
         self.weighting = weightings.get(weighting)
-        self.weighting.validate(len(ensemble))
+        self.weighting.validate(len(teachers))
         self.temperature = check_number("temperature", temperature, above_zero=True)
         self.student_loss_weight = check_number("student_loss_weight", student_loss_weight)
         self.kd_weight = check_number("kd_weight", kd_weight)
@@ -142,43 +151,45 @@ class EnsembleDistiller(keras.Model):
         self.hint_weighting = weightings.get(
             self.weighting if hint_weighting is None else hint_weighting
         )
-        self.hint_weighting.validate(len(ensemble))
-        layers = [layer for teacher in ensemble for layer in teacher._flatten_layers()]
+        self.hint_weighting.validate(len(teachers))
+        layers = [layer for teacher in self._present() for layer in teacher._flatten_layers()]
         self.supports_jit = self._leaving_weighting is None and all(
             layer.supports_jit for layer in layers
         )
-        self._ensemble = ensemble  # no Keras object: neither tracked, trained nor saved
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
-        self._weights_tracker = TeacherWeights(len(ensemble))
+        self._weights_tracker = TeacherWeights(len(teachers))
         if self.hints is not None:
+            if not self._present() and self._cached_shapes is None:
+                raise ValueError("hints need cached feature maps: give the TeacherCache hints=...")
+            names = self.hints.teacher_layers(len(teachers))
             self._hint_layers = HintLayers(
                 find_layer(student, self.hints.student),
-                [
-                    find_layer(teacher, name)
-                    for teacher, name in zip(
-                        ensemble, self.hints.teacher_layers(len(ensemble)), strict=True
-                    )
-                ],
+                [find_layer(*pair) for pair in zip(self._present(), names, strict=False)],
             )
             self.regressors = HintRegressors(name="regressors", dtype=self.dtype_policy)
             self._hint_scale = self.add_weight(
                 shape=(), initializer="ones", trainable=False, dtype="float32", name="hint_scale"
             )
             self._hint_loss_tracker = keras.metrics.Mean(name="hint_loss")
-            self._hint_weights_tracker = TeacherWeights(len(ensemble), prefix="hint_")
+            self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
 
     def build(self, input_shape: Any) -> None:
         if self.hints is not None and not self.regressors.built:
-            student, teachers = self._hint_layers.student, self._hint_layers.teachers
-            self.regressors.build_for(
-                feature_shape(self.student, student, input_shape),
-                [
-                    feature_shape(teacher, layer, input_shape)
-                    for teacher, layer in zip(self.teachers, teachers, strict=True)
-                ],
-            )
+            pooling = self.hints.pooling
+            shape = feature_shape(self.student, self._hint_layers.student, input_shape)
+            shapes = self._cached_shapes or [
+                pooled_shape(feature_shape(teacher, layer, input_shape), pooling)
+                for teacher, layer in zip(self._present(), self._hint_layers.teachers, strict=True)
+            ]
+            self.regressors.build_for(pooled_shape(shape, pooling), shapes)
         super().build(input_shape)
+
+    @property
+    def _cached_shapes(self) -> list[Any] | None:
+        """Of the feature maps that the batches bring, where the teachers are not there."""
+        shapes = getattr(self._ensemble, "feature_shapes", None)
+        return shapes and [(None, *shape) for shape in shapes]
 
     @property
     def _leaving_weighting(self) -> weightings.Weighting | None:
@@ -186,8 +197,8 @@ class EnsembleDistiller(keras.Model):
         return next((weighting for weighting in used if weighting.leaves_graph), None)
 
     @property
-    def teachers(self) -> TeacherEnsemble:
-        """The frozen teachers."""
+    def teachers(self) -> TeacherEnsemble | CachedTeachers:
+        """The frozen teachers, or how many there were."""
         return self._ensemble
 
     @property
@@ -226,12 +237,13 @@ class EnsembleDistiller(keras.Model):
                 "EnsembleDistiller trains on one replica: the strategy in scope has "
                 f"{self.distribute_strategy.num_replicas_in_sync}; build and fit it outside"
             )
-        cached = isinstance(x, dict) and set(x) == {"inputs", "teacher_logits"}
-        given = x["teacher_logits"] if cached else None
-        x = x["inputs"] if cached else x
+        x, given = split_batch(x)
         if self.hints is not None and not self.regressors.built:
             self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
-        teacher_logits, teacher_maps = self._ask_teachers(x, given)
+        layers, pooling = (
+            (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
+        )
+        teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
@@ -291,18 +303,11 @@ class EnsembleDistiller(keras.Model):
             untouched.update(self._hint_weights_tracker.names)
         return {name: value for name, value in logs.items() if name not in untouched}
 
-    def _ask_teachers(self, x: Any, given: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        if given is not None:
-            given = tf.transpose(tf.cast(given, tf.float32), [1, 0, 2])
-        if self.hints is None:
-            return (self.teachers.logits(x) if given is None else given), []
-        logits, maps = self.teachers.logits_and_features(x, self._hint_layers.teachers)
-        return (logits if given is None else given), maps
-
     def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
         if self.hints is None:
             return self(x, training=True), None
-        return with_features(self, self._hint_layers.student, x, training=True)
+        logits, features = with_features(self, self._hint_layers.student, x, training=True)
+        return logits, pooled(features, self.hints.pooling)
 
     def _logit_gram(
         self, teacher_logits: tf.Tensor, logits: tf.Tensor, example_weight: tf.Tensor
@@ -361,8 +366,7 @@ class EnsembleDistiller(keras.Model):
         return {
             **super().get_config(),
             "student": keras.saving.serialize_keras_object(self.student),
-            "teachers": [keras.saving.serialize_keras_object(t) for t in self.teachers],
-            "vote": self.teachers.vote,
+            **self._teachers_config(),
             "weighting": keras.saving.serialize_keras_object(self.weighting),
             "temperature": self.temperature,
             "student_loss_weight": self.student_loss_weight,
@@ -373,6 +377,12 @@ class EnsembleDistiller(keras.Model):
             "gradient_space": self.gradient_space,
         }
 
+    def _teachers_config(self) -> dict[str, Any]:
+        if isinstance(self.teachers, CachedTeachers):
+            return {"cached_teachers": dataclasses.asdict(self.teachers)}
+        teachers = [keras.saving.serialize_keras_object(teacher) for teacher in self.teachers]
+        return {"teachers": teachers, "vote": self.teachers.vote}
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
         config = dict(config)
@@ -380,6 +390,8 @@ class EnsembleDistiller(keras.Model):
             config[name] = config[name] and keras.saving.deserialize_keras_object(
                 config[name], custom_objects
             )
+        if "cached_teachers" in config:
+            return cls(teachers=CachedTeachers(**config.pop("cached_teachers")), **config)
         teachers = [
             keras.saving.deserialize_keras_object(teacher, custom_objects)
             for teacher in config["teachers"]
@@ -387,11 +399,15 @@ class EnsembleDistiller(keras.Model):
         config["teachers"] = TeacherEnsemble(teachers, vote=config.pop("vote"))
         return cls(**config)
 
+    # No property: Keras saves the models it finds in them.
+    def _present(self) -> list[keras.Model]:
+        return [] if isinstance(self.teachers, CachedTeachers) else list(self.teachers)
+
     # Keras calls these for a whole-model file only, never for `save_weights`.
     def save_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self.teachers):
+        for index, teacher in enumerate(self._present()):
             teacher.save_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
 
     def load_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self.teachers):
+        for index, teacher in enumerate(self._present()):
             teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))

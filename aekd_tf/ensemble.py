@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -56,7 +56,7 @@ class TeacherEnsemble:
             raise ValueError(f"unknown vote {vote!r}: choose one of {', '.join(VOTES)}")
         self.vote = vote
         self._teachers = tuple(teachers)
-        self._scores = tf.function(self._all_scores)
+        self._logits = tf.function(self.logits)
 
     def __len__(self) -> int:
         return len(self._teachers)
@@ -98,28 +98,15 @@ class TeacherEnsemble:
 
     def __call__(self, inputs: Any) -> tf.Tensor:
         """`[B, K]` scores of the ensemble's vote; their argmax is its answer."""
-        return self._all_scores(inputs)[self.vote]
-
-    def _all_scores(self, inputs: Any) -> dict[str, tf.Tensor]:
-        logits = self.logits(inputs)
-        mean = tf.reduce_mean(tf.nn.softmax(logits), 0)
-        ballots = tf.one_hot(tf.argmax(logits, -1), logits.shape[-1])
-        # Mean probability is at most 1, so a fraction of it only ever settles a tie.
-        shares = tf.reduce_mean(ballots, 0) + mean / (2 * len(self) + 1)
-        return {"teachers": logits, "majority": shares, "mean": mean}
-
-    def _check_logits(self, logits: np.ndarray) -> None:
-        """Finds the softmax that a subclassed model hides in its `call`."""
-        for index, outputs in enumerate(logits):
-            if outputs.min() >= 0 and np.abs(outputs.sum(-1) - 1).max() < 1e-4:
-                raise ValueError(_PROBABILITIES.format(index, self[index].name))
+        return vote_scores(self.logits(inputs))[self.vote]
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
         """`[N, K]` scores of the vote, for an array or a `tf.data.Dataset` of batches."""
         if not isinstance(x, tf.data.Dataset):
             x = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
         inputs = x.map(lambda *batch: batch[0])
-        return np.concatenate([self._scores(batch)[self.vote].numpy() for batch in inputs])
+        logits = [self._logits(batch) for batch in inputs]
+        return np.concatenate([vote_scores(batch)[self.vote].numpy() for batch in logits])
 
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 128, top_k: int | None = None
@@ -146,38 +133,62 @@ class TeacherEnsemble:
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
         elif not isinstance(x.element_spec, tuple) or len(x.element_spec) < 2:
             raise ValueError("evaluate needs labels: the dataset gives inputs alone")
-        # Not `in_top_k`: it calls every label right where a constant answer ties them all.
-        ranks = [1] if top_k is None else [1, top_k]
-        hits = np.zeros((len(ranks), len(self) + 2))
-        count = 0
-        for inputs, labels, *_ in x:
-            scores = self._scores(inputs)
-            labels = np.asarray(labels)
-            if labels.dtype.kind not in "iu" or labels.size != len(labels):
-                raise ValueError(
-                    f"labels are {labels.dtype} {labels.shape}: give one integer an example"
-                )
-            labels = labels.reshape(-1)
-            self._check_logits(scores["teachers"].numpy())
-            answers = [*scores["teachers"], scores["majority"], scores["mean"]]
-            for row, k in zip(hits, ranks, strict=True):
-                best = [tf.math.top_k(answer, k).indices.numpy() for answer in answers]
-                row += [np.sum(indices == labels[:, None]) for indices in best]
-            count += len(labels)
-        found: dict[str, Any] = {}
-        for row, suffix in zip(
-            hits / max(count, 1), ["", f"_top{top_k}"][: len(ranks)], strict=True
-        ):
-            found[f"teachers{suffix}"] = row[:-2].tolist()
-            found[f"majority_vote{suffix}"] = float(row[-2])
-            found[f"mean_probability{suffix}"] = float(row[-1])
-        return found
+        batches = ((self._logits(inputs), labels) for inputs, labels, *_ in x)
+        return accuracies(batches, [teacher.name for teacher in self], top_k)
 
 
 def frozen(teacher: keras.Model, inputs: Any) -> Any:
     """A teacher's outputs in inference mode."""
     with folded_batch_norm(teacher):
         return teacher(inputs, training=False)
+
+
+def vote_scores(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """`[B, K]` scores of the two votes over `logits [M, B, K]`; the argmax is the answer."""
+    mean = tf.reduce_mean(tf.nn.softmax(logits), 0)
+    ballots = tf.one_hot(tf.argmax(logits, -1), logits.shape[-1])
+    # Mean probability is at most 1, so a fraction of it only ever settles a tie.
+    shares = tf.reduce_mean(ballots, 0) + mean / (2 * logits.shape[0] + 1)
+    return {"majority": shares, "mean": mean}
+
+
+def accuracies(
+    batches: Iterable[tuple[Any, Any]], names: Sequence[str], top_k: int | None = None
+) -> dict[str, Any]:
+    """What `TeacherEnsemble.evaluate` returns, from batches of `(logits [M, B, K], labels)`."""
+    # Not `in_top_k`: it calls every label right where a constant answer ties them all.
+    ranks = [1] if top_k is None else [1, top_k]
+    hits = np.zeros((len(ranks), len(names) + 2))
+    count = 0
+    for logits, labels in batches:
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in "iu" or labels.size != len(labels):
+            raise ValueError(
+                f"labels are {labels.dtype} {labels.shape}: give one integer an example"
+            )
+        labels = labels.reshape(-1)
+        logits = tf.convert_to_tensor(logits)
+        _check_logits(logits.numpy(), names)
+        votes = vote_scores(logits)
+        answers = [*logits, votes["majority"], votes["mean"]]
+        for row, k in zip(hits, ranks, strict=True):
+            best = [tf.math.top_k(answer, k).indices.numpy() for answer in answers]
+            row += [np.sum(indices == labels[:, None]) for indices in best]
+        count += len(labels)
+    found: dict[str, Any] = {}
+    suffixes = ["", f"_top{top_k}"][: len(ranks)]
+    for row, suffix in zip(hits / max(count, 1), suffixes, strict=True):
+        found[f"teachers{suffix}"] = row[:-2].tolist()
+        found[f"majority_vote{suffix}"] = float(row[-2])
+        found[f"mean_probability{suffix}"] = float(row[-1])
+    return found
+
+
+def _check_logits(logits: np.ndarray, names: Sequence[str]) -> None:
+    """Finds the softmax that a subclassed model hides in its `call`."""
+    for index, outputs in enumerate(logits):
+        if outputs.min() >= 0 and np.abs(outputs.sum(-1) - 1).max() < 1e-4:
+            raise ValueError(_PROBABILITIES.format(index, names[index]))
 
 
 def _gives_probabilities(model: keras.Model) -> bool:

@@ -21,9 +21,11 @@ class Hints:
             the same as the student's.
         first_epoch: epochs before it (counted from 1) train without the hint term; the
             authors' code starts with epoch 2. It takes effect in `fit`.
+        pooling: height and width of the squares that both maps are averaged over before they
+            are compared, which makes cached maps so much smaller; 1 for the maps as they are.
 
     Raises:
-        ValueError: an empty name, `first_epoch` below 1.
+        ValueError: an empty name, `first_epoch` or `pooling` below 1.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Hints:
         student: str = "stage2",
         teachers: str | Sequence[str] | None = None,
         first_epoch: int = 1,
+        pooling: int = 1,
     ):
         teachers = student if teachers is None else teachers
         teachers = teachers if isinstance(teachers, str) else list(teachers)
@@ -39,7 +42,10 @@ class Hints:
             raise ValueError(f"hint layers are {names}: give layers' names, such as 'stage2'")
         if first_epoch < 1:
             raise ValueError(f"first_epoch is {first_epoch}: epochs are counted from 1")
+        if pooling < 1:
+            raise ValueError(f"pooling is {pooling}: give 1 for none, or more pixels")
         self.student, self.teachers, self.first_epoch = student, teachers, int(first_epoch)
+        self.pooling = int(pooling)
 
     def teacher_layers(self, num_teachers: int) -> list[str]:
         """The layer's name of each teacher; ValueError unless there are as many as teachers."""
@@ -57,6 +63,7 @@ class Hints:
             "student": self.student,
             "teachers": self.teachers,
             "first_epoch": self.first_epoch,
+            "pooling": self.pooling,
         }
 
     @classmethod
@@ -70,6 +77,21 @@ class HintLayers:
 
     student: keras.layers.Layer
     teachers: list[keras.layers.Layer]
+
+
+def pooled(features: tf.Tensor, pooling: int) -> tf.Tensor:
+    """`features [B, h, w, c]` averaged over squares of `pooling` pixels."""
+    return tf.nn.avg_pool2d(features, pooling, pooling, "VALID") if pooling > 1 else features
+
+
+def pooled_shape(shape: Sequence[Any], pooling: int) -> tuple[Any, ...]:
+    """The shape that `pooled` gives; ValueError where the map is smaller than a square."""
+    shape = tuple(shape)
+    if pooling == 1:
+        return shape
+    if len(shape) != 4 or None in shape[1:] or min(shape[1:3]) < pooling:
+        raise ValueError(f"feature map {shape[1:]} cannot be pooled by {pooling}: pool by less")
+    return shape[0], shape[1] // pooling, shape[2] // pooling, shape[3]
 
 
 class HintStart(keras.callbacks.Callback):

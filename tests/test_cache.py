@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 
@@ -5,8 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from aekd_tf import EnsembleDistiller, TeacherAdapter, data, models
-from aekd_tf.cache import CacheError, TeacherCache, Views
+from aekd_tf import (
+    CachedTeachers,
+    EnsembleDistiller,
+    Hints,
+    TeacherAdapter,
+    TeacherEnsemble,
+    data,
+    models,
+)
+from aekd_tf.cache import TeacherCache, Views
+from aekd_tf.view_file import CacheError
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 NAMES = ["a", "b"]
@@ -179,10 +189,140 @@ def test_another_declaration_of_the_same_network_is_another_teacher(tmp_path, da
             filled(tmp_path, dataset, adapted(**other))
 
 
+def hinted(dataset, networks, teachers, pooling, **pipeline):
+    """Weights of a student and its regressors after three epochs of AE-KD*."""
+    keras.utils.set_random_seed(1)
+    student = models.create("resnet8", 10, (8, 8, 1))
+    hints = Hints("stage2", pooling=pooling)
+    distiller = EnsembleDistiller(student, teachers, hints=hints, hint_weight=1.0)
+    distiller.compile(keras.optimizers.SGD(0.05), LOSS)
+    batches = data.training_pipeline(dataset, batch_size=32, epochs=3, seed=5, **pipeline)
+    distiller.fit(batches, epochs=3, steps_per_epoch=3, shuffle=False, verbose=0)
+    return distiller.get_weights()
+
+
+@pytest.mark.parametrize("pooling", [1, 2])
+def test_cached_hints_are_the_teachers_own(tmp_path, dataset, networks, pooling):
+    views = Views(3, seed=9, dtype="float32")
+    hints = Hints("stage2", pooling=pooling)
+    cache = TeacherCache(tmp_path, dataset, views, batch_size=32, hints=hints)
+    assert cache.fill(networks, NAMES) == 6
+    read = functools.partial(cache.read, hints=True)
+    cached = hinted(
+        dataset, networks, cache.teachers, pooling, view_seed=9, views=3, teacher_outputs=read
+    )
+    online = hinted(dataset, networks, networks, pooling, view_seed=9)
+    assert len(cached) == len(online)
+    for found, expected in zip(cached, online, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert os.path.getsize(tmp_path / "a.stage2.npy") - 128 == 3 * 70 * (4 // pooling) ** 2 * 32 * 4
+
+
+def test_feature_maps_join_logits_that_are_there(tmp_path, dataset, networks):
+    filled(tmp_path, dataset, networks)
+    before = (tmp_path / "a.npy").stat().st_mtime_ns
+    cache = TeacherCache(tmp_path, dataset, Views(3, dtype="float32"), 32, hints=Hints("stage2"))
+    assert cache.fill(networks, NAMES) == 6
+    assert (tmp_path / "a.npy").stat().st_mtime_ns == before
+    other = Hints("stage2", pooling=2)
+    cache = TeacherCache(tmp_path, dataset, Views(3, dtype="float32"), 32, hints=other)
+    with pytest.raises(CacheError, match=r"a\.stage2\.npy is of other feature than"):
+        cache.fill(networks, NAMES)
+
+
+def test_teachers_need_not_be_there(tmp_path, dataset, networks):
+    cache, _ = filled(tmp_path, dataset, networks, seed=9)
+    pipeline = {"views": 3, "view_seed": 9, "teacher_outputs": cache.read}
+    absent = trained(dataset, cache.teachers, **pipeline)
+    present = trained(dataset, networks, **pipeline)
+    for found, expected in zip(absent, present, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="batches bring no outputs of the teachers"):
+        trained(dataset, cache.teachers)
+    with pytest.raises(ValueError, match="logits of 2 teachers, the distiller has 3"):
+        trained(dataset, CachedTeachers(3), **pipeline)
+    with pytest.raises(ValueError, match="hints need cached feature maps"):
+        hinted(dataset, networks, cache.teachers, 1, **pipeline)
+
+
+def test_a_distiller_of_cached_teachers_is_saved(tmp_path, dataset, networks):
+    cache, _ = filled(tmp_path, dataset, networks)
+    distiller = EnsembleDistiller(models.create("resnet8", 10, (8, 8, 1)), cache.teachers)
+    distiller.build((None, 8, 8, 1))
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    assert loaded.teachers == CachedTeachers(2)
+    for found, expected in zip(loaded.get_weights(), distiller.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_teachers_files_are_loaded_only_to_compute(tmp_path, dataset, networks, monkeypatch):
+    paths = [str(tmp_path / f"{name}.keras") for name in NAMES]
+    for network, path in zip(networks, paths, strict=True):
+        network.save(path)
+    cache = TeacherCache(tmp_path / "cache", dataset, Views(2), batch_size=32)
+    assert not cache.holds(paths[0], "a")
+    assert cache.fill(paths, NAMES) == 4
+    assert cache.holds(paths[0], "a")
+    again = TeacherCache(tmp_path / "cache", dataset, Views(2), batch_size=32)
+    with monkeypatch.context() as context:
+        context.setattr(keras.models, "load_model", lambda *args, **kwargs: pytest.fail("loaded"))
+        assert again.fill(paths, NAMES) == 0
+    assert again.digests == cache.digests
+    np.testing.assert_array_equal(again.logits(1), cache.logits(1))
+    models.create("resnet8", 10, (8, 8, 1)).save(paths[0])  # retrained
+    assert not cache.holds(paths[0], "a")
+    with pytest.raises(CacheError, match=r"a\.npy is of other teacher than"):
+        again.fill(paths, NAMES)
+
+
+def test_test_images_are_cached_as_they_are(tmp_path, dataset, networks):
+    views = Views(1, dtype="float32")
+    cache = TeacherCache(tmp_path, dataset, views, batch_size=64, split="test")
+    cache.fill(networks, NAMES)
+    images = data.normalise(dataset.test.images, dataset)
+    expected = TeacherEnsemble(networks).logits(images)
+    np.testing.assert_allclose(cache.logits(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_top_k_keeps_probabilities(tmp_path, dataset, networks, dtype):
+    full, _ = filled(tmp_path / "full", dataset, networks, dtype="float32", count=1)
+    views = Views(1, dtype=dtype, top_k=3, temperature=2.0)
+    cache = TeacherCache(tmp_path / "few", dataset, views, batch_size=32)
+    cache.fill(networks, NAMES)
+    found, expected = cache.logits(), full.logits()
+    best = np.argsort(-expected, -1)[..., :3]
+    # A teacher's outputs keep the probability of its best classes, and so of all others.
+    softened = [np.exp(z / 2) / np.exp(z / 2).sum(-1, keepdims=True) for z in (found, expected)]
+    kept = [np.take_along_axis(probabilities, best, -1) for probabilities in softened]
+    np.testing.assert_allclose(*kept, rtol=5e-3 if dtype == "float16" else 1e-5)
+    assert all(len(np.unique(row)) <= 4 for row in found.reshape(-1, 10))
+    size = os.path.getsize(tmp_path / "few/a.npy")
+    assert cache.bytes_each() == 70 * (3 * 2 + 4 * np.dtype(dtype).itemsize)
+    assert 0 < size - cache.bytes_each() < 300
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"count": 0}, "views are 0"), ({"count": 1, "dtype": "int8"}, "unknown dtype 'int8'")],
+    [
+        ({"count": 0}, "views are 0"),
+        ({"count": 1, "dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"count": 1, "top_k": 0}, "top_k is 0"),
+        ({"count": 1, "temperature": 0.0}, "temperature is 0.0"),
+    ],
 )
 def test_bad_views(options, message):
     with pytest.raises(ValueError, match=message):
         Views(**options)
+
+
+def test_bad_caches(tmp_path, dataset):
+    with pytest.raises(ValueError, match="top_k is 10 but digits has 10 classes"):
+        TeacherCache(tmp_path, dataset, Views(1, top_k=10))
+    with pytest.raises(ValueError, match="one view, without hints"):
+        TeacherCache(tmp_path, dataset, Views(2), split="test")
+    with pytest.raises(ValueError, match="unknown split 'validation'"):
+        TeacherCache(tmp_path, dataset, Views(1), split="validation")
+    with pytest.raises(ValueError, match="call fill first"):
+        _ = TeacherCache(tmp_path, dataset, Views(1)).teachers

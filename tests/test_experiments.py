@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def test_run_is_clean_and_says_its_plan(finished):
     assert lines[2] == "training 3 students resnet8, 8 steps each: alone, average, aekd"
     # Nothing but progress on stderr: no banner, no warning.
     shown = [line for line in process.stderr.replace("\r", "\n").splitlines() if line.strip()]
-    assert all(line.startswith("[") and "/5] " in line for line in shown), shown
+    assert all(re.match(r"\[\d/5\] |outputs of digits_resnet8_", line) for line in shown), shown
 
 
 def test_table_shows_everyone(finished):
@@ -146,7 +147,7 @@ def test_teachers_command(finished, tmp_path):
 def test_students_of_other_teachers_are_refused(finished, tmp_path):
     directory, _ = finished
     own = tmp_path / "own.keras"
-    arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL]
+    arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL, "--cache_views=0"]
     shutil.copy(directory / "teachers" / "digits_resnet8_0.keras", own)
     assert command("digits", *arguments).returncode == 0
     shutil.copy(directory / "teachers" / "digits_resnet8_1.keras", own)
@@ -232,7 +233,14 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
     directory, _ = finished
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
     arguments += [f"--cache_dir={tmp_path}/cache", "--methods=aekd"]
-    online = command("digits", *arguments, "--view_seed=0", f"--output_dir={tmp_path}/online")
+    online = command(
+        "digits",
+        *arguments,
+        "--cache_views=0",
+        "--view_seed=0",
+        "--steps_per_execution=2",
+        f"--output_dir={tmp_path}/online",
+    )
     cached = ["--cache_views=2", "--cache_dtype=float32", f"--output_dir={tmp_path}/cached"]
     process = command("digits", *arguments, *cached)
     assert process.returncode == 0, process.stderr
@@ -249,6 +257,28 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
     process = command("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
     assert process.returncode == 2
     assert f"error: cache file {file} cannot be read" in process.stderr
+
+
+def test_hints_precision_and_executions(finished, tmp_path):
+    directory, _ = finished
+    arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
+    arguments += [f"--cache_dir={tmp_path}/cache", "--methods=kd,fitnets,aekd_hints"]
+    arguments += ["--hint_weight=1", "--cache_hints", "--hint_pooling=2", "--cache_top_k=4"]
+    process = command(
+        "digits", *arguments, "--mixed_precision=bfloat16", f"--output_dir={tmp_path}/out"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "float16, the 4 largest logits)" in process.stdout
+    student = keras.models.load_model(tmp_path / "out" / "student.keras")
+    assert "bfloat16" in {layer.compute_dtype for layer in student.layers}
+    assert {weight.dtype for weight in student.weights} == {"float32"}
+    process = command(
+        "digits", *arguments, "--steps_per_execution=3", f"--output_dir={tmp_path}/other"
+    )
+    assert process.returncode == 2
+    assert "steps_per_execution is 3 but an epoch has 4 steps: give one of 1, 2, 4" in (
+        process.stderr
+    )
 
 
 def test_hint_layers_that_do_not_exist_or_align(finished, tmp_path):

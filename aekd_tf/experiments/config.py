@@ -43,6 +43,7 @@ class Config:
     hint_weight: float | str
     hint_layers: tuple[str, ...]
     hint_first_epoch: int
+    hint_pooling: int
     student_loss_weight: float
     preset: str
     epochs: int
@@ -57,7 +58,11 @@ class Config:
     view_seed: int | None
     cache_views: int
     cache_dtype: str
+    cache_hints: bool
+    cache_top_k: int | None
     jit_compile: bool
+    mixed_precision: str
+    steps_per_execution: int
     data_dir: str | None
     output_dir: str
     teachers_dir: str
@@ -79,9 +84,9 @@ class Config:
             check_choice("method", method, METHODS)
         if len(set(self.methods)) < len(self.methods) or not self.methods:
             raise ValueError("methods is empty or names a method twice: name each once")
-        for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", "hint_first_epoch"):
+        for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
             _check_count(name, getattr(self, name))
-        for name in ("train_examples", "validation_examples", "image_size"):
+        for name in ("train_examples", "validation_examples", "image_size", "cache_top_k"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         if len(self.teachers) not in (1, self.ensemble_size):
@@ -111,6 +116,15 @@ class Config:
                 "is read from disk: leave cache_views out"
             )
         check_choice("cache_dtype", self.cache_dtype, CACHE_DTYPES)
+        for name in ("cache_hints", "cache_top_k"):
+            if getattr(self, name) and not self.cache_views:
+                raise ValueError(f"{name} needs a cache: give --cache_views, the views an image")
+        if self.cache_hints and not HINT_METHODS & set(self.methods):
+            raise ValueError(
+                "cache_hints stores feature maps but no method uses hints: give --hint_weight, or "
+                "leave cache_hints out"
+            )
+        check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
@@ -169,6 +183,8 @@ def _check_count(name: str, value: int) -> None:
 
 
 PRESETS = ("quick", "paper")
+PRECISIONS = ("none", "bfloat16", "float16")
+_COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
 METHODS = ("alone", "kd", "average", "average_outputs", "aekd", "fitnets", "aekd_hints")
 HINT_METHODS = {"fitnets", "aekd_hints"}
 CROSS_VALIDATION = "cv"
@@ -281,6 +297,10 @@ def resolve(experiment: str, given: dict[str, Any]) -> Config:
         "teacher_epochs": teacher["epochs"],
     }.items():
         content[name] = value if content[name] is None else content[name]
+    if content["cache_views"] is None:
+        # A new view every epoch, as without a cache.
+        quick_digits = family(dataset) == "digits" and content["preset"] == "quick"
+        content["cache_views"] = content["epochs"] if quick_digits else 0
     content["hint_layers"] = tuple(content["hint_layers"])
     content["hint_weight"] = _hint_weight(content["hint_weight"])
     hinted = ["fitnets", "aekd_hints"] if content["hint_weight"] else []

@@ -12,10 +12,12 @@ import tensorflow as tf
 
 import aekd_tf
 from aekd_tf import data
-from aekd_tf.cache import CacheError, TeacherCache, Views, teacher_digest
-from aekd_tf.ensemble import TeacherEnsemble
+from aekd_tf.cache import TeacherCache, Views
+from aekd_tf.ensemble import TeacherEnsemble, accuracies
 from aekd_tf.experiments import output, students, teachers, training
-from aekd_tf.experiments.config import Config, UserError
+from aekd_tf.experiments.config import HINT_METHODS, Config, UserError
+from aekd_tf.teacher_source import teacher_digest
+from aekd_tf.view_file import CacheError
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -30,9 +32,15 @@ def run(config: Config) -> dict[str, Any]:
     """
     output.check_configuration(config)
     dataset = training.load_data(config)
+    training.check_steps(config, dataset)
     found = teachers.plan(config, dataset)
-    for teacher in found:
-        if teacher.exists:
+    caches = _caches(config, dataset)
+    for index, teacher in enumerate(found):
+        if not teacher.exists:
+            continue
+        teachers.check_settings(teacher)
+        name = _cache_name(dataset, teacher)
+        if not caches or not all(c.holds(teacher.path, name, index, len(found)) for c in caches):
             teachers.load(teacher, dataset)
     students.check_hints(config, dataset)
     for directory in ("", "students", "logs"):
@@ -48,8 +56,14 @@ def run(config: Config) -> dict[str, Any]:
 
     count = sum(not teacher.exists for teacher in found)
     total = count + len(missing)
-    networks = teachers.train_or_load(config, dataset, found, total)
-    digests = [teacher_digest(network) for network in networks]
+    hinted = HINT_METHODS & {student.method for student in missing} and not config.cache_hints
+    networks: Any = None
+    if caches:
+        teachers.train_missing(config, dataset, found, total)
+        digests = _fill(config, found, caches[-1])
+    if not caches or hinted:
+        networks = teachers.train_or_load(config, dataset, found, total)
+        digests = [teacher_digest(network) for network in networks]
     for student in asked:
         known = figures[student.name]
         if known is not None and student.method != "alone" and known["teachers"] != digests:
@@ -57,13 +71,12 @@ def run(config: Config) -> dict[str, Any]:
                 f"{students.path(config, student, 'keras')} was distilled from other teachers than "
                 f"{', '.join(t.path for t in found)}: delete it, or choose another --output_dir"
             )
-    try:
-        scores = TeacherEnsemble(networks).evaluate(
-            data.evaluation_pipeline(dataset, dataset.test), top_k=training.top_k(dataset)
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    cache = _filled_cache(config, dataset, networks, found) if missing else None
+    scores = _evaluate(dataset, found, networks, caches[-1] if caches else None)
+    cache = caches[0] if caches else None
+    if cache is not None and missing:
+        _announce(config, found, cache)
+        _fill(config, found, cache)
+        networks = networks or cache.teachers
     for student in missing:
         count += 1
         label = f"[{count}/{total}] {student.title}"
@@ -109,30 +122,71 @@ def run(config: Config) -> dict[str, Any]:
     return results
 
 
-def _filled_cache(
-    config: Config,
-    dataset: data.Dataset,
-    networks: list[keras.Model],
-    found: list[teachers.Teacher],
-) -> TeacherCache | None:
-    """The teachers' outputs on disk, where the configuration asks for them."""
+def _caches(config: Config, dataset: data.Dataset) -> list[TeacherCache]:
+    """Of the teachers' outputs: for training and for the test images; none without a cache."""
     if not config.cache_views:
-        return None
-    views = Views(config.cache_views, config.view_seed or 0, config.cache_dtype)
+        return []
+    hints = students.hints(config) if config.cache_hints else None
+    views = Views(
+        config.cache_views,
+        config.view_seed or 0,
+        config.cache_dtype,
+        config.cache_top_k,
+        config.temperature,
+    )
+    directory, size = config.cache_dir, config.batch_size
     try:
-        cache = TeacherCache(config.cache_dir, dataset, views, config.batch_size)
-        print(
-            f"teachers' outputs: {len(networks)} x {cache.bytes_each() / 1e6:.1f} MB in "
-            f"{config.cache_dir} ({config.cache_views} views of {len(dataset.train)} images, "
-            f"{config.cache_dtype})",
-            flush=True,
-        )
-        output.make_directory(config.cache_dir, "--cache_dir")
-        prefix = dataset.name.replace("/", "_")
-        cache.fill(networks, [f"{prefix}_{teacher.name}" for teacher in found])
+        return [
+            TeacherCache(directory, dataset, views, size, hints),
+            TeacherCache(directory, dataset, Views(1, dtype="float32"), size, split="test"),
+        ]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _cache_name(dataset: data.Dataset, teacher: teachers.Teacher) -> str:
+    return f"{dataset.name.replace('/', '_')}_{teacher.name}"
+
+
+def _announce(config: Config, found: list[teachers.Teacher], cache: TeacherCache) -> None:
+    first = keras.models.load_model(found[0].path, compile=False) if config.cache_hints else None
+    kept = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
+    print(
+        f"teachers' outputs: {len(found)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
+        f"{config.cache_dir} ({config.cache_views} views of {len(cache.dataset.train)} images, "
+        f"{config.cache_dtype}{kept})",
+        flush=True,
+    )
+
+
+def _fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) -> list[str]:
+    """Computes what is missing; returns the teachers' digests."""
+    output.make_directory(config.cache_dir, "--cache_dir")
+    names = [_cache_name(cache.dataset, teacher) for teacher in found]
+    try:
+        cache.fill([teacher.path for teacher in found], names)
     except (CacheError, ValueError) as error:
         raise UserError(str(error)) from error
-    return cache
+    return cache.digests
+
+
+def _evaluate(
+    dataset: data.Dataset,
+    found: list[teachers.Teacher],
+    networks: list[keras.Model] | None,
+    cache: TeacherCache | None,
+) -> dict[str, Any]:
+    """Test accuracy of the teachers and of their votes."""
+    top_k = training.top_k(dataset)
+    try:
+        if cache is None:
+            test = data.evaluation_pipeline(dataset, dataset.test)
+            return TeacherEnsemble(networks or []).evaluate(test, top_k=top_k)
+        assert isinstance(dataset.test, data.Split)
+        names = [teacher.name for teacher in found]
+        return accuracies([(cache.logits(), dataset.test.labels)], names, top_k)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _print_plan(

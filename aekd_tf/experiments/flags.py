@@ -129,6 +129,13 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         "teacher.",
     )
     add(loss, "integer", "hint_first_epoch", 2, "Epochs before it train without hints.")
+    add(
+        loss,
+        "integer",
+        "hint_pooling",
+        1,
+        "Average both feature maps over squares of so many pixels before they are compared.",
+    )
     training = "Training"
     add(
         training,
@@ -178,17 +185,47 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         training,
         "integer",
         "cache_views",
-        0,
+        None,
         "Compute the teachers' logits once, for so many views of each image, and train every "
-        "student on them: epoch e shows view e mod so many. 0: run the teachers in every step.",
+        "student on them: epoch e shows view e mod so many. 0: run the teachers in every step. "
+        "Unset: one view an epoch with the quick preset of digits, else 0.",
     )
-    add(training, "string", "cache_dtype", "float16", "Of the cached logits; or float32.")
+    add(training, "string", "cache_dtype", "float16", "Of the cached outputs; or float32.")
+    add(
+        training,
+        "boolean",
+        "cache_hints",
+        False,
+        "Also cache the teachers' feature maps, for hints without running the teachers. They are "
+        "large (the size is printed first): --hint_pooling=2 makes them a quarter.",
+    )
+    add(
+        training,
+        "integer",
+        "cache_top_k",
+        None,
+        "For many classes: cache only the k largest logits, the others as one number. Unset: all.",
+    )
     add(
         training,
         "boolean",
         "jit_compile",
         False,
         "Compile whole training steps with XLA; results then repeat only on the same device.",
+    )
+    add(
+        training,
+        "string",
+        "mixed_precision",
+        "none",
+        "bfloat16 or float16: the students compute in it and keep float32 weights.",
+    )
+    add(
+        training,
+        "integer",
+        "steps_per_execution",
+        1,
+        "Steps a call of the compiled training function; more spare an accelerator waits.",
     )
     files = "Files"
     add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from aekd_tf import data, models
 from aekd_tf.cache import TeacherCache
+from aekd_tf.cached_teachers import CachedTeachers
 from aekd_tf.distiller import EnsembleDistiller
 from aekd_tf.experiments import output, training
 from aekd_tf.experiments.config import (
@@ -98,7 +100,7 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
 def train(
     config: Config,
     dataset: data.Dataset,
-    networks: Sequence[keras.Model],
+    networks: Sequence[keras.Model] | CachedTeachers,
     digests: list[str],
     student: Student,
     label: str,
@@ -106,10 +108,10 @@ def train(
 ) -> dict[str, Any]:
     """Trains one student and writes its model and its figures.
 
-    With a cache its views are trained on, and all teachers' logits are read from it.
+    With a cache its views are trained on, and what it holds of the teachers is read from it.
     """
     training.start_reproducibly(config.seed, config.jit_compile)
-    network = models.create(config.student, dataset.num_classes, dataset.image_shape)
+    network = _network(config, dataset)
     model = _distiller(config, network, networks, student)
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     started = time.monotonic()
@@ -125,6 +127,7 @@ def train(
         seed=config.seed,
         log_dir=log_dir,
         jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_execution,
         views=_views(config, student, cache),
     )
     test = training.accuracy(network, dataset, dataset.test)
@@ -148,6 +151,17 @@ def train(
     return figures
 
 
+def _network(config: Config, dataset: data.Dataset) -> keras.Model:
+    """An untrained student."""
+    policy = keras.config.dtype_policy()
+    if config.mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
+    try:
+        return models.create(config.student, dataset.num_classes, dataset.image_shape)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
 def check_hints(config: Config, dataset: data.Dataset) -> None:
     """Refuses hint layers that do not fit, before any training.
 
@@ -166,7 +180,7 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
     networks = [known[name] for name in config.networks()]
     try:
         student = Student("fitnets", "fitnets", 1.0)
-        _distiller(config, models.create(config.student, *shape), networks, student).build(
+        _distiller(config, _network(config, dataset), networks, student).build(
             (None, *dataset.image_shape)
         )
     except ValueError as error:
@@ -177,16 +191,24 @@ def _views(config: Config, student: Student, cache: TeacherCache | None) -> dict
     """How the training images and the teachers' logits are had."""
     if cache is None:
         return {"view_seed": config.view_seed}
-    read = student.method not in ("alone", "kd")
-    return {
-        "views": cache.views.count,
-        "view_seed": cache.views.seed,
-        "teacher_outputs": cache.read if read else None,
-    }
+    read: Any = cache.read
+    if student.method == "alone":
+        read = None
+    elif student.method in HINT_METHODS and cache.hints is not None:
+        read = functools.partial(cache.read, hints=True)
+    elif student.method == "kd":
+
+        def read(view: Any, indices: Any) -> dict[str, Any]:
+            return {"teacher_logits": cache.read(view, indices)["teacher_logits"][:, :1]}
+
+    return {"views": cache.views.count, "view_seed": cache.views.seed, "teacher_outputs": read}
 
 
 def _distiller(
-    config: Config, network: keras.Model, networks: Sequence[keras.Model], student: Student
+    config: Config,
+    network: keras.Model,
+    networks: Sequence[keras.Model] | CachedTeachers,
+    student: Student,
 ) -> keras.Model:
     """What is fitted by the student's method: the network itself, or a distiller around it."""
     method = student.method
@@ -195,13 +217,13 @@ def _distiller(
     adaptive = (config.tolerance, config.batch_gradient, config.normalize, config.solver)
     options: dict[str, Any] = {}
     if method in HINT_METHODS:
-        layers = config.hint_layers
-        teachers = layers[0] if len(layers) == 1 else list(layers[1:])
-        options["hints"] = Hints(layers[0], teachers, config.hint_first_epoch)
+        options["hints"] = hints(config)
         options["hint_weight"] = student.hint_weight
     if method == "aekd_hints":
         # The authors scale the hints' gradients to unit length, not the logits'.
         options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
+    if method == "kd":
+        networks = CachedTeachers(1) if isinstance(networks, CachedTeachers) else networks[:1]
     weighting: Weighting = UniformWeighting("losses")
     if method in ("aekd", "aekd_hints"):
         weighting = AdaptiveWeighting(*adaptive)
@@ -209,13 +231,19 @@ def _distiller(
         weighting = UniformWeighting("outputs")
     return EnsembleDistiller(
         network,
-        networks[:1] if method == "kd" else networks,
+        networks,
         weighting=weighting,
         temperature=config.temperature,
         student_loss_weight=config.student_loss_weight,
         kd_weight=config.kd_weight,
         **options,
     )
+
+
+def hints(config: Config) -> Hints:
+    """The hints that `config` asks for."""
+    student, *teachers = config.hint_layers
+    return Hints(student, teachers or student, config.hint_first_epoch, config.hint_pooling)
 
 
 def _mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:

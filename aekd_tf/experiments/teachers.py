@@ -80,8 +80,7 @@ def load(teacher: Teacher, dataset: data.Dataset) -> Any:
     import numpy as np
 
     advice = "delete it to have it retrained" if teacher.settings else "give a trained .keras file"
-    if teacher.settings is not None:
-        _check_settings(teacher)
+    check_settings(teacher)
     try:
         model = keras.models.load_model(teacher.path, compile=False)
     except Exception as error:
@@ -108,9 +107,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
-def _check_settings(teacher: Teacher) -> None:
+def check_settings(teacher: Teacher) -> None:
+    """Refuses a file of ours that was trained with other settings; UserError says which."""
+    if teacher.settings is None:
+        return
     path = _settings_path(teacher)
-    assert teacher.settings is not None
     advice = f"delete it and {teacher.path} to have the teacher retrained"
     recorded = output.read_json(path, advice)
     differ = [name for name, value in teacher.settings.items() if recorded.get(name) != value]
@@ -128,18 +129,33 @@ def _settings_path(teacher: Teacher) -> str:
 
 
 def train(
-    teacher: Teacher, dataset: data.Dataset, label: str, log_dir: str, jit_compile: bool
+    teacher: Teacher,
+    dataset: data.Dataset,
+    label: str,
+    log_dir: str,
+    jit_compile: bool,
+    traced: dict[str, Any],
 ) -> Any:
-    """Trains one teacher from its settings and writes its file."""
+    """Trains one teacher from its settings and writes its file.
+
+    `traced` holds one model of each network, in which all teachers of that network are trained:
+    tracing takes longer than training a small one.
+    """
     from aekd_tf.experiments import training
 
     settings = teacher.settings
     assert settings is not None
     training.start_reproducibly(settings["seed"], jit_compile)
     model = models.create(teacher.network, dataset.num_classes, dataset.image_shape)
+    if teacher.network not in traced:
+        traced[teacher.network] = models.create(
+            teacher.network, dataset.num_classes, dataset.image_shape
+        )
+    trained = traced[teacher.network]
+    trained.set_weights(model.get_weights())
     training.train(
-        model,
-        model,
+        trained,
+        trained,
         dataset,
         label=label,
         epochs=settings["epochs"],
@@ -150,26 +166,41 @@ def train(
         log_dir=log_dir,
         jit_compile=jit_compile,
     )
+    model.set_weights(trained.get_weights())
     # The settings first: a teacher's file never stands without them.
     output.save_json(settings, _settings_path(teacher))
     output.save_model(model, teacher.path)
     return model
 
 
+def train_missing(
+    config: Config, dataset: data.Dataset, found: list[Teacher], total: int
+) -> dict[str, Any]:
+    """Trains the teachers that have no file; `total` is the count the labels show.
+
+    Returns:
+        The trained models, by path.
+    """
+    missing = [teacher for teacher in found if not teacher.exists]
+    if missing:
+        output.make_directory(config.teachers_dir, "--teachers_dir")
+    trained: dict[str, Any] = {}
+    traced: dict[str, Any] = {}
+    for count, teacher in enumerate(missing, start=1):
+        log_dir = os.path.join(config.output_dir, "logs", f"teacher_{teacher.name}")
+        label = f"[{count}/{total}] teacher {teacher.name}"
+        trained[teacher.path] = train(teacher, dataset, label, log_dir, config.jit_compile, traced)
+    return trained
+
+
 def train_or_load(
     config: Config, dataset: data.Dataset, found: list[Teacher], total: int
 ) -> list[Any]:
-    """Every teacher of the plan as a Keras model; `total` is the count the labels show."""
+    """Every teacher of the plan as a Keras model."""
     # Those on disk first: a bad file must show before hours of training.
-    ready = {index: load(t, dataset) for index, t in enumerate(found) if t.exists}
-    missing = [index for index in range(len(found)) if index not in ready]
-    if missing:
-        output.make_directory(config.teachers_dir, "--teachers_dir")
-    for count, index in enumerate(missing, start=1):
-        log_dir = os.path.join(config.output_dir, "logs", f"teacher_{found[index].name}")
-        label = f"[{count}/{total}] teacher {found[index].name}"
-        ready[index] = train(found[index], dataset, label, log_dir, config.jit_compile)
-    return [ready[index] for index in range(len(found))]
+    ready = {teacher.path: load(teacher, dataset) for teacher in found if teacher.exists}
+    ready.update(train_missing(config, dataset, found, total))
+    return [ready[teacher.path] for teacher in found]
 
 
 def describe(found: list[Teacher], steps: int) -> list[str]:

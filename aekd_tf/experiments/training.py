@@ -64,6 +64,17 @@ def load_data(config: Config) -> data.Dataset:
         raise UserError(str(error)) from error
 
 
+def check_steps(config: Config, dataset: data.Dataset) -> None:
+    """Refuses executions that would run across the end of an epoch, with UserError."""
+    steps = data.steps_per_epoch(dataset, config.batch_size)
+    if steps % config.steps_per_execution:
+        divisors = [str(number) for number in range(1, steps + 1) if steps % number == 0]
+        raise UserError(
+            f"steps_per_execution is {config.steps_per_execution} but an epoch has {steps} steps: "
+            f"give one of {', '.join(divisors)}"
+        )
+
+
 def train(
     model: keras.Model,
     network: keras.Model,
@@ -77,12 +88,15 @@ def train(
     seed: int,
     log_dir: str,
     jit_compile: bool = False,
+    steps_per_execution: int = 1,
     views: dict[str, Any] | None = None,
 ) -> tuple[dict[str, list[float]], BestEpoch]:
     """Trains `model` by the recipe, with a progress bar and TensorBoard logs.
 
     Args:
-        model: what is fitted: `network` itself, or a distiller around it.
+        model: what is fitted: `network` itself, or a distiller around it. One that is compiled
+            starts anew with the weights it has, and its optimizer with none of its past: what
+            was traced serves again, so the settings must be those of the first time.
         network: the classifier that is trained.
         label: what the progress bar calls it.
         views: further arguments of `data.training_pipeline`.
@@ -96,12 +110,17 @@ def train(
     boundaries = sorted({max(1, round(share * epochs)) * steps for share in settings["milestones"]})
     rates = [learning_rate * 0.1**power for power in range(len(boundaries) + 1)]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-    model.compile(
-        optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=settings["l2"]),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=jit_compile,
-    )
+    if model.compiled:
+        for variable in model.optimizer.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+    else:
+        model.compile(
+            optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=settings["l2"]),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
+        )
     shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
     best = BestEpoch(network)
     history = model.fit(
