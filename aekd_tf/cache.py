@@ -140,17 +140,21 @@ class TeacherCache:
         manifests = [recorded(stem) for stem in stems]
         return all(
             content.get("file") == digest
-            and len(content.get("checksums") or ()) == self.views.count
+            and isinstance(content.get("checksums"), dict)
+            and len(content["checksums"]) == self.views.count
             for content in manifests
         )
 
-    def fill(self, teachers: Sequence[keras.Model | str], names: Sequence[str]) -> int:
+    def fill(
+        self, teachers: Sequence[keras.Model | str], names: Sequence[str], safe_mode: bool = True
+    ) -> int:
         """Opens every teacher's files and computes the views that are missing.
 
         Args:
             teachers: M models to logits `[B, K]`, or paths of their `.keras` files, which are
                 loaded only where something is to be computed.
             names: of their files, each once.
+            safe_mode: refuse to load a file with Python code in it, as Keras does.
 
         Returns:
             How many views were computed.
@@ -162,7 +166,7 @@ class TeacherCache:
         self.digests, self._logits, self._features, computed = [], [], [], 0
         os.makedirs(self.directory, exist_ok=True)
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
-            source = TeacherSource(teacher)
+            source = TeacherSource(teacher, safe_mode)
             layer = self._layer(index, len(teachers))
             digest = source.digest([recorded(stem) for stem in self._stems(name, layer)])
             files = self._open(source, name, layer, digest)

@@ -19,9 +19,10 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
     The sections: `teacher_weights` (each teacher's mean weight), `teachers` (effective
     number of teachers, gradient conflict, QP gap), with hints `hint_teacher_weights` and
-    `hint_teachers` (the same of the second QP), `loss` (total and components),
-    `accuracy` and whatever else was compiled, each for training and validation. The custom
-    scalars page shows all teacher weights in one chart, and all losses in another.
+    `hint_teachers` (the same of the second QP), `teachers_left_out` (steps without each),
+    `loss` (total and components), `accuracy` and whatever else was compiled, each for training
+    and validation. The custom scalars page shows all teacher weights in one chart, and all
+    losses in another.
 
     Args:
         log_dir: a directory of its own a run.
@@ -87,8 +88,9 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
 
 def _tag(name: str) -> str:
-    if match := re.fullmatch(r"(hint_)?teacher_weight_(\d+)(_per_step)?", name):
-        return f"{match[1] or ''}teacher_weights/teacher_{match[2]}{match[3] or ''}"
+    if match := re.fullmatch(r"(hint_)?teacher_(weight|left_out)_(\d+)(_per_step)?", name):
+        section = "teacher_weights" if match[2] == "weight" else "teachers_left_out"
+        return f"{match[1] or ''}{section}/teacher_{match[3]}{match[4] or ''}"
     if match := re.fullmatch(
         r"(hint_)?((effective_teachers|qp_gap|gradient_conflict)(_per_step)?)", name
     ):
@@ -105,17 +107,20 @@ class ProgressBar(keras.callbacks.Callback):
     Args:
         label: what is being trained.
         steps: of the whole fit, all epochs together.
+        done: of these, before the fit.
     """
 
-    def __init__(self, label: str, steps: int):
+    def __init__(self, label: str, steps: int, done: int = 0):
         super().__init__()
-        self.label, self.steps = label, steps
+        self.label, self.steps, self.done = label, steps, done
+        self._bar: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         # A log file wants a line now and then, a terminal a moving bar.
         interval = 0.2 if sys.stderr.isatty() else 15.0
         self._bar = tqdm(
             total=self.steps,
+            initial=self.done,
             desc=self.label,
             unit=" steps",
             mininterval=interval,
@@ -139,7 +144,13 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._bar.close()
+        self.done = self._bar.n
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class BestEpoch(keras.callbacks.Callback):
@@ -160,6 +171,15 @@ class BestEpoch(keras.callbacks.Callback):
         if accuracy > self.accuracy:
             self.accuracy, self.epoch = accuracy, epoch + 1
             self._weights = self.network.get_weights()
+
+    def state(self) -> tuple[dict[str, Any], list[Any]]:
+        """What a checkpoint keeps of it, as JSON and as arrays."""
+        return {"accuracy": self.accuracy, "epoch": self.epoch}, self._weights
+
+    def restore(self, content: dict[str, Any], weights: list[Any]) -> None:
+        """Takes up a state again."""
+        self.accuracy, self.epoch = float(content["accuracy"]), int(content["epoch"])
+        self._weights = weights
 
     def restored(self) -> keras.Model:
         """A copy of the network as it was at the best epoch."""

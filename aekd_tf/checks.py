@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def check_tolerance(tolerance: Any, size: int | None = None) -> None:
         size: the number of teachers M; None checks the range alone.
     """
     caps = np.asarray(tolerance, np.float64)
-    if not np.all(np.isfinite(caps)) or np.any(caps <= 0) or np.any(caps > 1):
+    low = caps < 0 if caps.ndim else caps <= 0  # one of several may be left out
+    if not np.all(np.isfinite(caps)) or np.any(low) or np.any(caps > 1):
         raise ValueError(
             f"tolerance C={tolerance} is outside (0, 1]: give a cap between 1/M (the plain "
             "average) and 1 (no cap)"
@@ -58,3 +60,22 @@ def check_tolerance(tolerance: Any, size: int | None = None) -> None:
             f"{given} is too small for {size} teachers: the caps sum to {total:.6g}, below 1; "
             f"the smallest usable cap is C = 1/M = {1 / size:.6g}, which is the plain average"
         )
+
+
+def parse_interval(text: str) -> tuple[int | None, float | None]:
+    """`--checkpoint_every` as `(steps, None)` or `(None, seconds)`: "500", "10min", "30s".
+
+    Raises:
+        ValueError: neither.
+    """
+    match = re.fullmatch(r"(\d+)(min|s)?", text)
+    if match is None or int(match[1]) < 1:
+        raise ValueError(
+            f"checkpoint_every is {text}: give a number of steps, or a time such as 10min or 30s"
+        )
+    number = int(match[1])
+    return (
+        (number, None)
+        if match[2] is None
+        else (None, number * (60.0 if match[2] == "min" else 1.0))
+    )

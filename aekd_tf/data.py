@@ -225,6 +225,7 @@ def training_pipeline(
     epochs: int,
     seed: int,
     first_epoch: int = 0,
+    first_step: int = 0,
     views: int | None = None,
     view_seed: int | None = None,
     teacher_outputs: Callable[[Any, Any], Any] | None = None,
@@ -241,6 +242,7 @@ def training_pipeline(
         seed: of the order and, without `view_seed`, of the augmentation.
         first_epoch: the epoch to begin with, to resume; its batches are the same as in a
             run from the start.
+        first_step: of that epoch, to begin with.
         views: augmented views an example; epoch e shows view e mod `views`. None for a new
             one every epoch.
         view_seed: of the augmentation alone.
@@ -260,7 +262,8 @@ def training_pipeline(
     if isinstance(dataset.train, StreamedSplit):
         if views is not None or teacher_outputs is not None:
             raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
-        return dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
+        batches = dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
+        return batches.skip(first_step)
     show = _view(dataset)
     count = len(dataset.train)
 
@@ -278,7 +281,7 @@ def training_pipeline(
         return {"inputs": images, **teacher_outputs(view, index)}, labels
 
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
-    pipeline = epoch_numbers.flat_map(one_epoch)
+    pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step)
     return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

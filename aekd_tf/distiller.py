@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf import weighting as weightings
+from aekd_tf.absent import LeftOutTeachers, finite_or_absent
 from aekd_tf.cached_teachers import CachedTeachers, split_batch, teacher_outputs
 from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
 from aekd_tf.ensemble import TeacherEnsemble
@@ -61,6 +62,10 @@ class EnsembleDistiller(keras.Model):
     from a `TeacherCache`, and with `"teacher_features"` their feature maps. The teachers then
     do not run, and need not be there: give `cache.teachers` in their place.
 
+    A teacher whose outputs are not finite on a batch is left out of it, with weight 0, and the
+    cap of the others rises to at least one over their number; without any left the labels alone
+    teach.
+
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
     in the teachers' gradients just as in the compiled loss.
 
@@ -87,7 +92,8 @@ class EnsembleDistiller(keras.Model):
     Training logs, besides the compiled metrics: `loss`, `student_loss`, `kd_loss`,
     `teacher_weight_0` to `teacher_weight_{M-1}`, `effective_teachers` (1 / sum w^2, from 1
     to M), `qp_gap` (certified, relative), `gradient_conflict` (share of teacher pairs with
-    a negative cosine); with hints `hint_loss` and the same of the hints' weights,
+    a negative cosine), `teacher_left_out_0` and so on (steps without that teacher);
+    with hints `hint_loss` and the same of the hints' weights,
     `hint_teacher_weight_0` and so on.
 
     Raises:
@@ -244,6 +250,8 @@ class EnsembleDistiller(keras.Model):
             (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
         )
         teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
+        teacher_logits, present = finite_or_absent(tf.unstack(teacher_logits))
+        teacher_logits = tf.stack(teacher_logits)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
@@ -255,18 +263,22 @@ class EnsembleDistiller(keras.Model):
                 gram = self._parameter_gram(tape, tf.unstack(losses))
             else:
                 gram = self._logit_gram(teacher_logits, logits, example_weight)
-            kd_loss = self._weighed(losses, gram, self.weighting, self._weights_tracker)
+            kd_loss = self._weighed(losses, gram, present, self.weighting, self._weights_tracker)
             if self.weighting.average == "outputs":
-                outputs_loss = averaged_outputs_loss(teacher_logits, logits, self.temperature)
+                weights = weightings.uniform_among(present)
+                outputs_loss = averaged_outputs_loss(
+                    teacher_logits, logits, self.temperature, weights
+                )
                 kd_loss = tf.reduce_sum(example_weight * outputs_loss)
             loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss
             if self.hints is not None:
+                teacher_maps, present = finite_or_absent(teacher_maps)
                 hint_losses, gradients = self.regressors.losses_and_gradients(
                     student_map, teacher_maps, example_weight
                 )
                 gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
                 hint_loss = self._weighed(
-                    hint_losses, gram, self.hint_weighting, self._hint_weights_tracker
+                    hint_losses, gram, present, self.hint_weighting, self._hint_weights_tracker
                 )
                 loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
             loss += self._regularisation()
@@ -283,24 +295,29 @@ class EnsembleDistiller(keras.Model):
         return self.compute_metrics(x, y, logits, sample_weight)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; hints take part from their `first_epoch` on."""
-        if self.hints is None:
-            return super().fit(*args, **kwargs)
+        """As `keras.Model.fit`; hints take part from their `first_epoch` on.
+
+        A teacher that is left out for outputs that are not finite is named once on stderr.
+        """
         bound = inspect.signature(super().fit).bind(*args, **kwargs)
-        callbacks, start = bound.arguments.get("callbacks"), HintStart()
+        callbacks = bound.arguments.get("callbacks")
+        own: list[keras.callbacks.Callback] = [LeftOutTeachers()]
+        if self.hints is not None:
+            own.append(HintStart())
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            start.set_model(self)
-            callbacks.callbacks.append(start)
+            for callback in own:
+                callback.set_model(self)
+            callbacks.callbacks.extend(own)
         else:
             given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-            bound.arguments["callbacks"] = [*(c for c in given if c is not None), start]
+            bound.arguments["callbacks"] = [*(c for c in given if c is not None), *own]
         return super().fit(*bound.args, **bound.kwargs)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         logs = super().test_step(data)
-        untouched = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.names}
+        untouched = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
         if self.hints is not None:
-            untouched.update(self._hint_weights_tracker.names)
+            untouched.update(self._hint_weights_tracker.result())
         return {name: value for name, value in logs.items() if name not in untouched}
 
     def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
@@ -336,13 +353,14 @@ class EnsembleDistiller(keras.Model):
         self,
         losses: tf.Tensor,
         gram: tf.Tensor,
+        present: tf.Tensor,
         weighting: weightings.Weighting,
         tracker: TeacherWeights,
     ) -> tf.Tensor:
         """The teachers' losses `[M]` as one, by the weights that `gram` asks for."""
-        weights, gap = weighting(gram)
+        weights, gap = weighting.among(gram, present)
         weights = tf.stop_gradient(weights)
-        tracker.update_state(weights, gap, gradient_conflict(gram))
+        tracker.update_state(weights, gap, gradient_conflict(gram), present)
         return tf.tensordot(weights, losses, 1)
 
     def _compiled_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:

@@ -9,6 +9,8 @@ import tensorflow as tf
 class TeacherWeights(keras.metrics.Metric):
     """Means over steps of the teacher weights and of what the solver says of them.
 
+    And, counted, the steps that each teacher was left out of.
+
     Args:
         num_teachers: M.
         prefix: before every name, to tell hints' weights from logits'.
@@ -19,15 +21,22 @@ class TeacherWeights(keras.metrics.Metric):
         names = [f"teacher_weight_{index}" for index in range(num_teachers)]
         names += ["effective_teachers", "qp_gap", "gradient_conflict"]
         self.names = [prefix + name for name in names]
+        self.left_out_names = [f"{prefix}teacher_left_out_{i}" for i in range(num_teachers)]
         self.total = self.add_weight(shape=(len(self.names),), initializer="zeros", name="total")
         self.steps = self.add_weight(initializer="zeros", name="steps")
+        self.left_out = self.add_weight(shape=(num_teachers,), initializer="zeros", name="left_out")
 
-    def update_state(self, weights: tf.Tensor, gap: tf.Tensor, conflict: tf.Tensor) -> None:
-        effective = 1 / tf.reduce_sum(tf.square(weights))
+    def update_state(
+        self, weights: tf.Tensor, gap: tf.Tensor, conflict: tf.Tensor, present: tf.Tensor
+    ) -> None:
+        effective = tf.math.divide_no_nan(1.0, tf.reduce_sum(tf.square(weights)))
+        self.left_out.assign_add(tf.cast(~present, tf.float32))
         values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)
         self.total.assign_add(values)
         self.steps.assign_add(1.0)
 
     def result(self) -> dict[str, tf.Tensor]:
         means = tf.unstack(self.total / tf.maximum(self.steps, 1.0), len(self.names))
-        return dict(zip(self.names, means, strict=True))
+        left_out = tf.unstack(self.left_out, len(self.left_out_names))
+        names = [*self.names, *self.left_out_names]
+        return dict(zip(names, [*means, *left_out], strict=True))

@@ -83,8 +83,8 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     Args:
         gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is
             static, from 1 to 256. Anything else is converted to float32.
-        tolerance: the cap C, a scalar or `[..., M]` (one cap a teacher), in (0, 1]; caps
-            must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
+        tolerance: the cap C in (0, 1], or `[..., M]`, one cap a teacher, of which some may be
+            0; caps must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
             minimum-norm point (MGDA).
         solver: one of `"smo"`, `"projected"`, `"cvxopt"`, `"libsvm"`.
 

@@ -37,7 +37,11 @@ def solve_scaled(
     trace = np.trace(gram) / 2 if np.isfinite(gram).all() else 0.0
     if not trace > 0 or caps.sum() <= 1 + 1e-9:  # nothing to choose
         return start, 0
-    return solve_one(gram / (2 * trace), caps)
+    free = np.flatnonzero(caps > 0)  # interior points need room
+    weights, iterations = solve_one(gram[np.ix_(free, free)] / (2 * trace), caps[free])
+    start[:] = 0
+    start[free] = weights
+    return start, iterations
 
 
 _TIGHT = {"abstol": 1e-14, "reltol": 1e-12, "feastol": 1e-12, "maxiters": 100}

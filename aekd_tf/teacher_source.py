@@ -16,21 +16,21 @@ from aekd_tf.adapter import TeacherAdapter
 class TeacherSource:
     """A teacher that is a model, or a file that is loaded when it is needed."""
 
-    def __init__(self, teacher: keras.Model | str):
-        self._teacher = teacher
+    def __init__(self, teacher: keras.Model | str, safe_mode: bool = True):
+        self._teacher, self._safe_mode = teacher, safe_mode
         self.file = file_digest(teacher) if isinstance(teacher, str) else None
 
     @functools.cached_property
     def model(self) -> keras.Model:
         if isinstance(self._teacher, str):
-            return keras.models.load_model(self._teacher, compile=False)
+            return keras.models.load_model(self._teacher, compile=False, safe_mode=self._safe_mode)
         return self._teacher
 
     def digest(self, manifests: Sequence[dict[str, Any]]) -> str:
         """Of the weights; without loading a file that the manifests know."""
-        known = {content.get("teacher") for content in manifests}
+        known = {str(content.get("teacher")) for content in manifests}
         if self.file and len(known) == 1 and all(c.get("file") == self.file for c in manifests):
-            return str(known.pop())
+            return known.pop()
         return teacher_digest(self.model)
 
 

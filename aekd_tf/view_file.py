@@ -47,6 +47,7 @@ class ViewFile:
         else:
             # A file without a manifest was cut off in its first view: nothing in it counts.
             np.lib.format.open_memmap(self.path, "w+", dtype, shape)
+            _take_room(self.path)
 
     def _verify(self) -> None:
         try:
@@ -54,7 +55,7 @@ class ViewFile:
                 recorded = json.load(file)
             checksums, self.file = dict(recorded["checksums"]), recorded.get("file")
             array = self.read()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # NumPy's reader of headers has many ways to fail
             raise CacheError(
                 f"cache file {self.path} cannot be read ({error}): {self._advice}"
             ) from error
@@ -69,7 +70,7 @@ class ViewFile:
                 f"cache file {self.path} is {array.dtype} {array.shape}: {self._advice}"
             )
         for view, checksum in checksums.items():
-            valid = view.isdigit() and int(view) < self.shape[0]
+            valid = view.isdecimal() and int(view) < self.shape[0]
             if not valid or _checksum(array[int(view)]) != checksum:
                 raise CacheError(
                     f"cache file {self.path} is damaged in view {view}: {self._advice}"
@@ -111,6 +112,13 @@ def recorded(stem: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _take_room(path: str) -> None:
+    """Reserves the file's size: a full disk is an error now, not a crash while it is written."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _checksum(view: np.ndarray) -> str:

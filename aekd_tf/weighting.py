@@ -43,6 +43,19 @@ class Weighting:
         """Weights for `gram [M, M]`: `(weights [M], gap [])`, no gradient through either."""
         raise NotImplementedError
 
+    def among(self, gram: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same where only some teachers may have weight: those of `present [M]`, bool.
+
+        The outputs of the others were not finite. All weights are zero where nobody is left.
+        By default the others are taken for teachers without a gradient, and what weight they
+        get is shared among those present in proportion.
+        """
+        weights, gap = self(tf.where(present[:, None] & present[None, :], gram, 0.0))
+        kept = tf.where(present, weights, 0.0)
+        total = tf.reduce_sum(kept)
+        shared = tf.where(total > 0, tf.math.divide_no_nan(kept, total), uniform_among(present))
+        return tf.where(tf.reduce_all(present), weights, shared), gap
+
     def validate(self, num_teachers: int) -> None:
         """Raises ValueError if this weighting cannot serve `num_teachers` teachers."""
 
@@ -118,8 +131,25 @@ class AdaptiveWeighting(Weighting):
             check_tolerance(self.tolerance, num_teachers)
 
     def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        size = gram.shape[-1]
         # One teacher takes all the weight, whatever the cap.
-        tolerance = self.tolerance if gram.shape[-1] > 1 else 1.0
+        uniform = tf.fill([size], tf.constant(1 / size, gram.dtype))
+        return self._solve(gram, self.tolerance if size > 1 else 1.0, uniform)
+
+    def among(self, gram: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The QP over the teachers that are present, their cap at least one over their number."""
+        uniform = uniform_among(present)
+        # One teacher takes all the weight, whatever the cap.
+        cap = self.tolerance if gram.shape[-1] > 1 else 1.0
+        caps = tf.where(present, tf.maximum(cap, uniform), 0.0)
+        caps = tf.where(tf.reduce_any(present), caps, 1.0)
+        gram = tf.where(present[:, None] & present[None, :], gram, 0.0)
+        weights, gap = self._solve(gram, caps, uniform)
+        return tf.where(present, weights, 0.0), gap
+
+    def _solve(
+        self, gram: tf.Tensor, tolerance: Any, uniform: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if not self.normalize:
             weights, gap, _ = solve_capped_simplex_qp(gram, tolerance, solver=self.solver)
             return weights, gap
@@ -131,7 +161,6 @@ class AdaptiveWeighting(Weighting):
         longest = tf.reduce_max(lengths)
         weights = tf.math.divide_no_nan(weights * longest, tf.where(lengths > 0, lengths, longest))
         total = tf.reduce_sum(weights)
-        uniform = tf.ones_like(weights) / gram.shape[-1]
         return tf.where((total > 0) & tf.math.is_finite(total), weights / total, uniform), gap
 
     def get_config(self) -> dict[str, Any]:
@@ -141,6 +170,12 @@ class AdaptiveWeighting(Weighting):
             "normalize": self.normalize,
             "solver": self.solver,
         }
+
+
+def uniform_among(present: tf.Tensor) -> tf.Tensor:
+    """`[M]` float32: one over their number for the teachers that are present, else zero."""
+    mask = tf.cast(present, tf.float32)
+    return mask / tf.maximum(tf.reduce_sum(mask), 1.0)
 
 
 def get(identifier: str | Weighting) -> Weighting:

@@ -50,6 +50,7 @@ def test_logs_and_shapes(teachers, toy_data):
     history = fit(distiller, toy_data, validation_data=(x, y))
     trained = {"accuracy", "loss", "student_loss", "kd_loss", "effective_teachers", "qp_gap"}
     trained |= {"gradient_conflict", "teacher_weight_0", "teacher_weight_1", "teacher_weight_2"}
+    trained |= {f"teacher_left_out_{m}" for m in range(3)}
     assert set(history) == trained | {"val_accuracy", "val_loss"}
     weights = np.array([history[f"teacher_weight_{m}"] for m in range(3)])
     np.testing.assert_allclose(weights.sum(0), 1, atol=1e-5)

@@ -16,6 +16,7 @@ from aekd_tf.checks import (
     check_choice,
     check_number,
     check_tolerance,
+    parse_interval,
 )
 from aekd_tf.data import IN_MEMORY
 
@@ -62,14 +63,17 @@ class Config:
     cache_top_k: int | None
     jit_compile: bool
     mixed_precision: str
+    checkpoint_every: str
+    trust_teachers: bool
     steps_per_execution: int
     data_dir: str | None
     output_dir: str
     teachers_dir: str
     cache_dir: str
 
-    # Where things lie does not change what they are.
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
+    # Where things lie, and how safely, does not change what they are.
+    NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers")
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -125,6 +129,7 @@ class Config:
                 "leave cache_hints out"
             )
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        parse_interval(self.checkpoint_every)
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
@@ -167,9 +172,9 @@ class Config:
             )
 
     def recorded(self) -> dict[str, Any]:
-        """What identifies the run: all but where its files lie."""
+        """What identifies the run: all but where its files lie and how it is kept safe."""
         content = dataclasses.asdict(self)
-        return {name: value for name, value in content.items() if name not in self.PLACES}
+        return {name: value for name, value in content.items() if name not in self.NOT_RECORDED}
 
     def networks(self) -> list[str]:
         """The network or file of each teacher."""

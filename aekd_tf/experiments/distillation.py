@@ -41,10 +41,20 @@ def run(config: Config) -> dict[str, Any]:
         teachers.check_settings(teacher)
         name = _cache_name(dataset, teacher)
         if not caches or not all(c.holds(teacher.path, name, index, len(found)) for c in caches):
-            teachers.load(teacher, dataset)
+            teachers.load(teacher, dataset, config)
     students.check_hints(config, dataset)
     for directory in ("", "students", "logs"):
         output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
+    with output.locked(config.output_dir, "--output_dir"):
+        return _train_and_report(config, dataset, found, caches)
+
+
+def _train_and_report(
+    config: Config,
+    dataset: data.Dataset,
+    found: list[teachers.Teacher],
+    caches: list[TeacherCache],
+) -> dict[str, Any]:
     output.save_json(
         {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
         os.path.join(config.output_dir, "config.json"),
@@ -149,7 +159,7 @@ def _cache_name(dataset: data.Dataset, teacher: teachers.Teacher) -> str:
 
 
 def _announce(config: Config, found: list[teachers.Teacher], cache: TeacherCache) -> None:
-    first = keras.models.load_model(found[0].path, compile=False) if config.cache_hints else None
+    first = teachers.load(found[0], cache.dataset, config) if config.cache_hints else None
     kept = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
     print(
         f"teachers' outputs: {len(found)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
@@ -164,7 +174,8 @@ def _fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) ->
     output.make_directory(config.cache_dir, "--cache_dir")
     names = [_cache_name(cache.dataset, teacher) for teacher in found]
     try:
-        cache.fill([teacher.path for teacher in found], names)
+        with output.locked(config.cache_dir, "--cache_dir"):
+            cache.fill([t.path for t in found], names, safe_mode=not config.trust_teachers)
     except (CacheError, ValueError) as error:
         raise UserError(str(error)) from error
     return cache.digests

@@ -227,6 +227,14 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         1,
         "Steps a call of the compiled training function; more spare an accelerator waits.",
     )
+    add(
+        training,
+        "string",
+        "checkpoint_every",
+        "10min",
+        "Steps, or a time such as 10min or 30s, after which a training's state is saved; the same "
+        "command goes on from it.",
+    )
     files = "Files"
     add(
         files,
@@ -249,6 +257,13 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         None,
         "Teachers' files, made where missing; delete one to retrain it. Unset: "
         "<output_dir>/teachers.",
+    )
+    add(
+        files,
+        "boolean",
+        "trust_teachers",
+        False,
+        "Load teachers' files that contain Python code (Lambda layers): it runs with your rights.",
     )
     add(files, "string", "cache_dir", None, "Cached logits. Unset: <teachers_dir>/outputs.")
     return values, groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,9 @@ from aekd_tf.experiments.flags import help_text, parse
 def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
     """Runs `experiment` with the command line's flags; returns the exit code.
 
-    0 when it is done, 2 with one line on stderr for a mistake of the user's, 130 when
-    interrupted; what is finished by then stays on disk.
+    0 when it is done, 2 with one line on stderr for a mistake of the user's or a disk that
+    cannot be written, 130 when interrupted and 143 when terminated; what is finished by then
+    stays on disk, and a training goes on from its last checkpoint.
     """
     try:
         config = parse(experiment, sys.argv[1:] if arguments is None else arguments)
@@ -26,17 +28,35 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
             return 0
         with _quiet_start():
             from aekd_tf.experiments import distillation, teachers
-        if experiment == "teachers":
-            teachers.run(config)
-        else:
-            distillation.run(config)
+            from aekd_tf.resume import SIGNALS, Stopped
     except (UserError, DataError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refusal(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
-        return 130
+        return _stopped(signal.SIGINT, "")
+    run = teachers.run if experiment == "teachers" else distillation.run
+    try:
+        with SIGNALS.caught():
+            run(config)
+    except (UserError, DataError) as error:
+        return _refusal(str(error))
+    except Stopped as stop:
+        return _stopped(stop.signal, str(stop))
+    except OSError as error:
+        return _refusal(
+            f"{error.filename or 'a file'} cannot be written or read ({error.strerror or error}): "
+            "mend that and run the same command again; what is finished is kept"
+        )
     return 0
+
+
+def _refusal(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _stopped(number: int, place: str) -> int:
+    print(f"\nstopped{place}: run the same command again to go on", file=sys.stderr)
+    return 128 + number
 
 
 @contextlib.contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aekd_tf.experiments.config import Config, UserError
@@ -81,7 +85,38 @@ def save_model(network: keras.Model, path: str) -> None:
 def save_json(content: Any, path: str) -> None:
     """Writes a JSON file whole or not at all."""
     temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+@contextlib.contextmanager
+def locked(directory: str, flag: str) -> Iterator[None]:
+    """Keeps a second process out of a directory that is there, while it lasts.
+
+    The system frees the lock of a process that dies, so none is ever stale.
+
+    Raises:
+        UserError: another process has it; the message names the process and the flag to change.
+    """
+    with open(os.path.join(directory, ".lock"), "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"{directory} is being written by {owner}: wait until it ends, or choose another "
+                f"{flag}"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from aekd_tf import data, models
+from aekd_tf import checkpoint, data, models
 from aekd_tf.cache import TeacherCache
 from aekd_tf.cached_teachers import CachedTeachers
 from aekd_tf.distiller import EnsembleDistiller
@@ -27,6 +28,7 @@ from aekd_tf.experiments.config import (
     UserError,
 )
 from aekd_tf.hints import Hints
+from aekd_tf.resume import SIGNALS
 from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
 
 TITLES = {
@@ -38,16 +40,31 @@ TITLES = {
     "fitnets": "student, FitNets",
     "aekd_hints": "student, AE-KD*",
 }
-_FIGURES = {
-    "test_accuracy",
-    "validation_accuracy",
-    "best_validation_test_accuracy",
-    "best_validation_epoch",
-    "teacher_weights",
-    "hint_teacher_weights",
-    "hint_weight",
-    "teachers",
-    "seconds",
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _shares(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_share, value)))
+
+
+# What a student's file of figures holds, and what is a valid value.
+_FIGURES: dict[str, Callable[[Any], bool]] = {
+    "test_accuracy": _share,
+    "validation_accuracy": _share,
+    "best_validation_test_accuracy": _share,
+    "best_validation_epoch": lambda value: isinstance(value, int) and value > 0,
+    "teacher_weights": _shares,
+    "hint_teacher_weights": _shares,
+    "hint_weight": lambda value: value is None or _number(value),
+    "teachers": lambda value: isinstance(value, list),
+    "seconds": _number,
 }
 
 
@@ -92,8 +109,14 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
     if not (os.path.exists(file) and os.path.exists(path(config, student, "keras"))):
         return None
     figures = output.read_json(file, "delete it to have the student retrained")
-    if set(figures) - {"test_accuracy_top5"} != _FIGURES:
+    if set(figures) - {"test_accuracy_top5"} != set(_FIGURES):
         raise UserError(f"{file} is incomplete: delete it to have the student retrained")
+    checks = {**_FIGURES, "test_accuracy_top5": _share}
+    wrong = [name for name, value in figures.items() if not checks[name](value)]
+    if wrong:
+        raise UserError(
+            f"{file} has no valid {', '.join(wrong)}: delete it to have the student retrained"
+        )
     return figures
 
 
@@ -128,6 +151,9 @@ def train(
         log_dir=log_dir,
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution,
+        checkpoint=path(config, student, "checkpoint"),
+        identity={**config.recorded(), "student": student.name, "teacher_weights": digests},
+        checkpoint_every=config.checkpoint_every,
         views=_views(config, student, cache),
     )
     test = training.accuracy(network, dataset, dataset.test)
@@ -148,6 +174,8 @@ def train(
         _write_hparams(log_dir, student, figures["validation_accuracy"])
     output.save_model(network, path(config, student, "keras"))
     output.save_json(figures, path(config, student, "json"))
+    checkpoint.remove(path(config, student, "checkpoint"))
+    SIGNALS.check()
     return figures
 
 
@@ -172,7 +200,9 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
         return
     shape = dataset.num_classes, dataset.image_shape
     known = {
-        name: keras.models.load_model(os.path.expanduser(name), compile=False)
+        name: keras.models.load_model(
+            os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
+        )
         if name.endswith(".keras")
         else models.create(name, *shape)
         for name in set(config.networks())

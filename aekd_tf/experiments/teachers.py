@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from aekd_tf import data, models
+from aekd_tf import checkpoint, data, models
 from aekd_tf.experiments import output
 from aekd_tf.experiments.config import TEACHER_SEEDS, Config, UserError, recipe
 from aekd_tf.experiments.main import main
@@ -69,7 +69,7 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
     return found
 
 
-def load(teacher: Teacher, dataset: data.Dataset) -> Any:
+def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
     """The trained model, checked against the data.
 
     Raises:
@@ -82,8 +82,15 @@ def load(teacher: Teacher, dataset: data.Dataset) -> Any:
     advice = "delete it to have it retrained" if teacher.settings else "give a trained .keras file"
     check_settings(teacher)
     try:
-        model = keras.models.load_model(teacher.path, compile=False)
+        model = keras.models.load_model(
+            teacher.path, compile=False, safe_mode=not config.trust_teachers
+        )
     except Exception as error:
+        if "safe_mode=False" in str(error):
+            raise UserError(
+                f"teacher file {teacher.path} contains Python code (a Lambda layer), which would "
+                "run with your rights: if you trust where it comes from, give --trust_teachers"
+            ) from error
         raise UserError(
             f"teacher file {teacher.path} cannot be read ({_first_line(error)}): {advice}"
         ) from error
@@ -133,7 +140,7 @@ def train(
     dataset: data.Dataset,
     label: str,
     log_dir: str,
-    jit_compile: bool,
+    config: Config,
     traced: dict[str, Any],
 ) -> Any:
     """Trains one teacher from its settings and writes its file.
@@ -142,10 +149,12 @@ def train(
     tracing takes longer than training a small one.
     """
     from aekd_tf.experiments import training
+    from aekd_tf.resume import SIGNALS
 
     settings = teacher.settings
     assert settings is not None
-    training.start_reproducibly(settings["seed"], jit_compile)
+    saved = teacher.path.removesuffix(".keras") + ".checkpoint"
+    training.start_reproducibly(settings["seed"], config.jit_compile)
     model = models.create(teacher.network, dataset.num_classes, dataset.image_shape)
     if teacher.network not in traced:
         traced[teacher.network] = models.create(
@@ -164,12 +173,17 @@ def train(
         learning_rate=settings["learning_rate"],
         seed=settings["seed"],
         log_dir=log_dir,
-        jit_compile=jit_compile,
+        jit_compile=config.jit_compile,
+        checkpoint=saved,
+        identity=settings,
+        checkpoint_every=config.checkpoint_every,
     )
     model.set_weights(trained.get_weights())
     # The settings first: a teacher's file never stands without them.
     output.save_json(settings, _settings_path(teacher))
     output.save_model(model, teacher.path)
+    checkpoint.remove(saved)
+    SIGNALS.check()
     return model
 
 
@@ -186,10 +200,13 @@ def train_missing(
         output.make_directory(config.teachers_dir, "--teachers_dir")
     trained: dict[str, Any] = {}
     traced: dict[str, Any] = {}
-    for count, teacher in enumerate(missing, start=1):
-        log_dir = os.path.join(config.output_dir, "logs", f"teacher_{teacher.name}")
-        label = f"[{count}/{total}] teacher {teacher.name}"
-        trained[teacher.path] = train(teacher, dataset, label, log_dir, config.jit_compile, traced)
+    if not missing:
+        return trained
+    with output.locked(config.teachers_dir, "--teachers_dir"):
+        for count, teacher in enumerate(missing, start=1):
+            log_dir = os.path.join(config.output_dir, "logs", f"teacher_{teacher.name}")
+            label = f"[{count}/{total}] teacher {teacher.name}"
+            trained[teacher.path] = train(teacher, dataset, label, log_dir, config, traced)
     return trained
 
 
@@ -198,7 +215,7 @@ def train_or_load(
 ) -> list[Any]:
     """Every teacher of the plan as a Keras model."""
     # Those on disk first: a bad file must show before hours of training.
-    ready = {teacher.path: load(teacher, dataset) for teacher in found if teacher.exists}
+    ready = {t.path: load(t, dataset, config) for t in found if t.exists}
     ready.update(train_missing(config, dataset, found, total))
     return [ready[teacher.path] for teacher in found]
 
@@ -218,12 +235,20 @@ def describe(found: list[Teacher], steps: int) -> list[str]:
 
 def run(config: Config) -> dict[str, float]:
     """Trains what is missing and prints every teacher's test accuracy."""
-    from aekd_tf.ensemble import TeacherEnsemble
     from aekd_tf.experiments import training
 
     dataset = training.load_data(config)
     found = plan(config, dataset)
     output.make_directory(config.output_dir, "--output_dir")
+    with output.locked(config.output_dir, "--output_dir"):
+        return _train_and_print(config, dataset, found)
+
+
+def _train_and_print(
+    config: Config, dataset: data.Dataset, found: list[Teacher]
+) -> dict[str, float]:
+    from aekd_tf.ensemble import TeacherEnsemble
+
     steps = data.steps_per_epoch(dataset, config.batch_size)
     print("\n".join(describe(found, steps)), flush=True)
     missing = sum(not teacher.exists for teacher in found)

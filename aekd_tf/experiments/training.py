@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import Any
 
@@ -10,8 +11,11 @@ import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.callbacks import BestEpoch, DistillationTensorBoard, ProgressBar
+from aekd_tf.checkpoint import CheckpointError
+from aekd_tf.checks import parse_interval
 from aekd_tf.ensemble import TeacherEnsemble
 from aekd_tf.experiments.config import Config, UserError, family, recipe
+from aekd_tf.resume import SIGNALS, DivergedError, Resumable
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -89,6 +93,9 @@ def train(
     log_dir: str,
     jit_compile: bool = False,
     steps_per_execution: int = 1,
+    checkpoint: str,
+    identity: dict[str, Any],
+    checkpoint_every: str,
     views: dict[str, Any] | None = None,
 ) -> tuple[dict[str, list[float]], BestEpoch]:
     """Trains `model` by the recipe, with a progress bar and TensorBoard logs.
@@ -100,10 +107,13 @@ def train(
         network: the classifier that is trained.
         label: what the progress bar calls it.
         views: further arguments of `data.training_pipeline`.
+        checkpoint: file that the training's state is saved to, and taken up from.
+        identity: what the training is, for the checkpoint.
+        checkpoint_every: see `parse_interval`.
         teacher: whether the teachers' recipe holds, or the students'.
 
     Returns:
-        Keras's history, and the best epoch on the validation split.
+        The history of all epochs by name, and the best epoch on the validation split.
     """
     steps = data.steps_per_epoch(dataset, batch_size)
     settings = recipe(dataset.name, network.name, teacher)
@@ -121,24 +131,50 @@ def train(
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
         )
-    shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
+    if not model.built:
+        model.build((None, *dataset.image_shape))
+    # Metrics have variables, which a checkpoint may hold, from their first use on.
+    model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
     best = BestEpoch(network)
-    history = model.fit(
-        data.training_pipeline(
-            dataset, batch_size=batch_size, epochs=epochs, seed=seed, **(views or {})
-        ),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        validation_data=data.evaluation_pipeline(dataset, dataset.validation),
-        callbacks=[
+    try:
+        every = parse_interval(checkpoint_every)
+        resumable = Resumable(checkpoint, identity, best, steps, epochs, every)
+        done = resumable.position
+        if not done:
+            shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
+        bar = ProgressBar(label, steps * epochs, done)
+        callbacks = [
             best,
-            ProgressBar(label, steps * epochs),
+            bar,
             DistillationTensorBoard(log_dir),
-        ],
-        verbose=0,
-    )
-    return history.history, best
+            resumable,
+        ]
+        with SIGNALS.held(), contextlib.closing(bar):
+            # Of an epoch that was begun the rest, then the epochs to come.
+            for until in sorted({min(resumable.epoch + (resumable.step > 0), epochs), epochs}):
+                if resumable.epoch < until:
+                    batches = data.training_pipeline(
+                        dataset,
+                        batch_size=batch_size,
+                        epochs=until,
+                        seed=seed,
+                        first_epoch=resumable.epoch,
+                        first_step=resumable.step,
+                        **(views or {}),
+                    )
+                    model.fit(
+                        batches,
+                        initial_epoch=resumable.epoch,
+                        epochs=until,
+                        steps_per_epoch=steps - resumable.step,
+                        shuffle=False,
+                        validation_data=data.evaluation_pipeline(dataset, dataset.validation),
+                        callbacks=callbacks,
+                        verbose=0,
+                    )
+    except (CheckpointError, DivergedError) as error:
+        raise UserError(f"{label}: {error}") from error
+    return resumable.history, best
 
 
 def top_k(dataset: data.Dataset) -> int | None:

@@ -1,0 +1,186 @@
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aekd_tf import EnsembleDistiller, checkpoint, data, models
+from aekd_tf.checkpoint import CheckpointError
+from aekd_tf.experiments import training
+from aekd_tf.experiments.config import UserError
+from aekd_tf.resume import SIGNALS, Stopped
+
+ARRAYS = [np.arange(5000, dtype=np.float32), np.array(3, np.int64), np.zeros((2, 0, 3))]
+OLDER, NEWER = {"step": 1}, {"step": 2}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = str(tmp_path / "a.checkpoint")
+    checkpoint.save(path, OLDER, ARRAYS[:1])
+    checkpoint.save(path, NEWER, ARRAYS)
+    return path
+
+
+def test_what_is_saved_is_read(saved):
+    content, arrays, warnings = checkpoint.load(saved)
+    assert content == NEWER
+    assert warnings == []
+    for found, expected in zip(arrays, ARRAYS, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    checkpoint.remove(saved)
+    assert checkpoint.load(saved) is None
+
+
+def check_fallback(saved, content):
+    """A damaged file gives the previous one, by name."""
+    with open(saved, "wb") as file:
+        file.write(content)
+    found, arrays, warnings = checkpoint.load(saved)
+    assert found == OLDER
+    assert len(arrays) == 1
+    assert len(warnings) == 1
+    assert saved in warnings[0]
+
+
+def test_a_truncated_file_gives_the_previous(saved):
+    with open(saved, "rb") as file:
+        whole = file.read()
+    for length in range(0, len(whole), 1024):
+        check_fallback(saved, whole[:length])
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(position=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_flipped_byte_gives_the_previous(saved, position, flip):
+    checkpoint.save(saved, OLDER, ARRAYS[:1])
+    checkpoint.save(saved, NEWER, ARRAYS)
+    with open(saved, "rb") as file:
+        content = bytearray(file.read())
+    content[int(position * len(content))] ^= flip
+    check_fallback(saved, bytes(content))
+
+
+@given(junk=st.binary(max_size=300))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_junk_alone_is_refused(tmp_path, junk):
+    path = str(tmp_path / "junk.checkpoint")
+    with open(path, "wb") as file:
+        file.write(junk)
+    with pytest.raises(CheckpointError, match=r"junk\.checkpoint is damaged") as error:
+        checkpoint.load(path)
+    assert "delete it" in str(error.value)
+
+
+def test_a_write_that_fails_leaves_what_was_there(saved, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save(saved, {"step": 3}, ARRAYS)
+    assert checkpoint.load(saved)[0] == NEWER
+    assert sorted(os.listdir(os.path.dirname(saved))) == ["a.checkpoint", "a.checkpoint.previous"]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load("digits", train_examples=70)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Sends SIGTERM at a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def close(self):
+        pass
+
+
+def trained(dataset, directory, monkeypatch, stop=0, hints=False, identity=None, **options):
+    """Weights and history of a student after three epochs of three steps."""
+    keras.utils.set_random_seed(1)
+    teachers = [models.create("resnet8", 10, (8, 8, 1)) for _ in range(2)]
+    student = models.create("resnet8", 10, (8, 8, 1))
+    hinted = {"hints": "stage2", "hint_weight": 1.0} if hints else {}
+    model = EnsembleDistiller(student, teachers, **hinted)
+    with monkeypatch.context() as context:
+        # A callback before the one that saves.
+        context.setattr(training, "ProgressBar", lambda *args: StopAt(stop))
+        history, best = training.train(
+            model,
+            student,
+            dataset,
+            label="student",
+            epochs=3,
+            teacher=False,
+            batch_size=32,
+            learning_rate=0.05,
+            seed=5,
+            log_dir=str(directory / "logs"),
+            checkpoint=str(directory / "student.checkpoint"),
+            identity=identity or {"seed": 5},
+            checkpoint_every="60min",
+            **options,
+        )
+    return [*model.get_weights(), *best.restored().get_weights()], history
+
+
+@pytest.mark.parametrize("hints", [False, True])
+def test_a_stopped_training_goes_on_bit_for_bit(dataset, tmp_path, monkeypatch, hints):
+    expected, history = trained(dataset, tmp_path, monkeypatch, hints=hints)
+    # In the middle of an epoch, twice, and at the end of one.
+    with SIGNALS.caught():
+        for stop, position in ((1, "step 1 of 9"), (2, "step 3 of 9"), (2, "step 5 of 9")):
+            with pytest.raises(Stopped) as stopped:
+                trained(dataset, tmp_path, monkeypatch, stop, hints)
+            assert stopped.value.signal == signal.SIGTERM
+            assert position in str(stopped.value)
+            SIGNALS.received = None
+    found, resumed = trained(dataset, tmp_path, monkeypatch, hints=hints)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert resumed == history
+
+
+def test_another_training_is_refused_by_the_difference(dataset, tmp_path, monkeypatch):
+    with SIGNALS.caught(), pytest.raises(Stopped):
+        trained(dataset, tmp_path, monkeypatch, stop=1)
+    SIGNALS.received = None
+    with pytest.raises(UserError, match=r"is of a training with seed=5 \(now 6\): delete it"):
+        trained(dataset, tmp_path, monkeypatch, identity={"seed": 6})
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(dataset, tmp_path, monkeypatch):
+    split = data.Split(dataset.train.images, dataset.train.labels)
+    broken = data.dataclasses.replace(dataset, train=split, std=(0.0,))
+    with pytest.raises(UserError, match=r"not finite at step 1 \(epoch 1\): student_loss") as error:
+        trained(broken, tmp_path, monkeypatch)
+    assert "no checkpoint was made" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("500", (500, None)), ("10min", (None, 600.0)), ("30s", (None, 30.0))]
+)
+def test_intervals(text, expected):
+    assert training.parse_interval(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "10 min", "1h", "0min", "1.5"])
+def test_bad_intervals(text):
+    with pytest.raises(ValueError, match="give a number of steps, or a time such as 10min"):
+        training.parse_interval(text)
