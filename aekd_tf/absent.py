@@ -15,7 +15,7 @@ def finite_or_absent(outputs: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.
     """Zeros in place of each of M outputs that has an infinity or a NaN, and who has none.
 
     Returns:
-        The outputs, and `[M]` bool.
+        The outputs, and `[M]` bool, of this replica's.
     """
     present = [tf.reduce_all(tf.math.is_finite(output)) for output in outputs]
     kept = [

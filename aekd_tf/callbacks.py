@@ -82,6 +82,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
                 tf.summary.scalar(_tag(name.removeprefix("val_")), float(value))
 
     def _writer(self, run: str) -> Any:
+        if not self.model.distribute_strategy.extended.should_save_summary:
+            return tf.summary.create_noop_writer()  # of a cluster's workers the chief writes
         if run not in self._writers:
             self._writers[run] = tf.summary.create_file_writer(os.path.join(self.log_dir, run))
         return self._writers[run]
@@ -127,6 +129,8 @@ class ProgressBar(keras.callbacks.Callback):
             maxinterval=max(10.0, 2 * interval),
             ascii=" =",
             dynamic_ncols=True,
+            # Of a cluster's workers the chief reports.
+            disable=not self.model.distribute_strategy.extended.should_save_summary,
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

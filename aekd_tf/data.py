@@ -229,6 +229,7 @@ def training_pipeline(
     views: int | None = None,
     view_seed: int | None = None,
     teacher_outputs: Callable[[Any, Any], Any] | None = None,
+    replicas: tuple[int, int, int] = (0, 1, 1),
 ) -> Any:
     """Shuffled, augmented `(images, labels)` batches, all epochs one after the other.
 
@@ -249,6 +250,9 @@ def training_pipeline(
         teacher_outputs: `TeacherCache.read`; the batches are then
             `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`, with hints also
             `"teacher_features"`.
+        replicas: `(first, count, total)` gives the parts of every batch that `count` of `total`
+            replicas train on, from number `first` on, one part after the other; some are empty
+            where a batch has fewer images than there are replicas.
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalised.
@@ -263,7 +267,7 @@ def training_pipeline(
         if views is not None or teacher_outputs is not None:
             raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
         batches = dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
-        return batches.skip(first_step)
+        return _parts(batches.skip(first_step), *replicas)
     show = _view(dataset)
     count = len(dataset.train)
 
@@ -271,7 +275,7 @@ def training_pipeline(
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
         view = epoch if views is None else epoch % views
         draws = _draws(count, view_seed, view)
-        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        indices = _parts(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), *replicas)
         return indices.map(lambda index: (index, tf.gather(draws, index), view))
 
     def examples(index, draws, view):
@@ -281,8 +285,28 @@ def training_pipeline(
         return {"inputs": images, **teacher_outputs(view, index)}, labels
 
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
-    pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step)
+    pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
     return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _parts(batches: Any, first: int, count: int, total: int) -> Any:
+    """Of every batch the parts of `count` of `total` replicas, in turn; sizes differ by one."""
+    import tensorflow as tf
+
+    if total == 1:
+        return batches
+
+    def parts(*batch):
+        size = tf.shape(tf.nest.flatten(batch)[0])[0]
+
+        def part(number):
+            begin, end = size * number // total, size * (number + 1) // total
+            cut = tf.nest.map_structure(lambda tensor: tensor[begin:end], batch)
+            return cut if len(cut) > 1 else cut[0]
+
+        return tf.data.Dataset.range(first, first + count, output_type=tf.int32).map(part)
+
+    return batches.flat_map(parts)
 
 
 def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_size: int) -> Any:
@@ -334,7 +358,10 @@ def evaluation_pipeline(
         return split.evaluation_pipeline(batch_size)
     pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
     pipeline = pipeline.map(lambda images, labels: (normalise(images, dataset), labels))
-    return pipeline.cache().prefetch(tf.data.AUTOTUNE)
+    # Workers of a cluster each take their part of every batch.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return pipeline.cache().prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:

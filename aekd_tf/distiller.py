@@ -30,10 +30,11 @@ from aekd_tf.hints import (
 )
 from aekd_tf.losses import averaged_outputs_loss, distillation_loss
 from aekd_tf.metrics import TeacherWeights
+from aekd_tf.replicas import GlobalBatch, batch_size, summed
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(keras.Model):
+class EnsembleDistiller(GlobalBatch):
     r"""Distils M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -222,8 +223,8 @@ class EnsembleDistiller(keras.Model):
         keras.Model.jit_compile.fset(self, value)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The student's logits."""
-        return self.student(inputs, training=training)
+        """The student's logits; teachers' outputs that come along are not looked at."""
+        return self.student(split_batch(inputs)[0], training=training)
 
     def compute_loss(
         self,
@@ -234,15 +235,13 @@ class EnsembleDistiller(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         """The student's own loss, compiled plus regularisation; what `evaluate` reports."""
-        return self._compiled_loss(y, y_pred, sample_weight) + self._regularisation()
+        loss = tf.zeros([])
+        if self._compile_loss is not None and y is not None:
+            loss += tf.cast(self._compile_loss(y, y_pred, sample_weight), tf.float32)
+        return loss + self.regularisation_share()
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "EnsembleDistiller trains on one replica: the strategy in scope has "
-                f"{self.distribute_strategy.num_replicas_in_sync}; build and fit it outside"
-            )
         x, given = split_batch(x)
         if self.hints is not None and not self.regressors.built:
             self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
@@ -252,11 +251,19 @@ class EnsembleDistiller(keras.Model):
         teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
         teacher_logits, present = finite_or_absent(tf.unstack(teacher_logits))
         teacher_logits = tf.stack(teacher_logits)
+        examples = tf.cast(batch_size(x), tf.float32)
+        if self.hints is not None:
+            teacher_maps, maps_present = finite_or_absent(teacher_maps)
+            absent = summed(tf.cast([~present, ~maps_present], tf.float32))
+            present, maps_present = tf.unstack(absent == 0)
+        else:
+            present = summed(tf.cast(~present, tf.float32)) == 0
+        count = summed(examples)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)
             self._check_classes(logits, teacher_logits)
-            student_loss = self._compiled_loss(y, logits, sample_weight)
-            example_weight = example_shares(logits, sample_weight)
+            student_loss = self.compiled_share(y, logits, sample_weight, examples / count)
+            example_weight = example_shares(logits, sample_weight, count)
             losses = distillation_loss(teacher_logits, logits, self.temperature)
             losses = tf.reduce_sum(example_weight * losses, -1)
             if self.gradient_space == "parameters":
@@ -272,34 +279,31 @@ class EnsembleDistiller(keras.Model):
                 kd_loss = tf.reduce_sum(example_weight * outputs_loss)
             loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss
             if self.hints is not None:
-                teacher_maps, present = finite_or_absent(teacher_maps)
                 hint_losses, gradients = self.regressors.losses_and_gradients(
-                    student_map, teacher_maps, example_weight
+                    student_map, teacher_maps, example_weight, count
                 )
                 gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
                 hint_loss = self._weighed(
-                    hint_losses, gram, present, self.hint_weighting, self._hint_weights_tracker
+                    hint_losses, gram, maps_present, self.hint_weighting, self._hint_weights_tracker
                 )
                 loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
-            loss += self._regularisation()
+            loss += self.regularisation_share()
             scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
 
-        batch_size = tf.shape(logits)[0]
-        self._loss_tracker.update_state(loss, sample_weight=batch_size)
-        self._student_loss_tracker.update_state(student_loss, sample_weight=batch_size)
-        self._kd_loss_tracker.update_state(kd_loss, sample_weight=batch_size)
+        self.track(self._loss_tracker, loss, count)
+        self.track(self._student_loss_tracker, student_loss, count)
+        self.track(self._kd_loss_tracker, kd_loss, count)
         if self.hints is not None:
-            self._hint_loss_tracker.update_state(hint_loss, sample_weight=batch_size)
-        return self.compute_metrics(x, y, logits, sample_weight)
+            self.track(self._hint_loss_tracker, hint_loss, count)
+        return self.reduced_logs(self.compute_metrics(x, y, logits, sample_weight))
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; hints take part from their `first_epoch` on.
 
         A teacher that is left out for outputs that are not finite is named once on stderr.
         """
-        bound = inspect.signature(super().fit).bind(*args, **kwargs)
+        bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
         callbacks = bound.arguments.get("callbacks")
         own: list[keras.callbacks.Callback] = [LeftOutTeachers()]
         if self.hints is not None:
@@ -311,14 +315,11 @@ class EnsembleDistiller(keras.Model):
         else:
             given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
             bound.arguments["callbacks"] = [*(c for c in given if c is not None), *own]
-        return super().fit(*bound.args, **bound.kwargs)
+        return super().fit(*bound.args[1:], **bound.kwargs)
 
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        logs = super().test_step(data)
-        untouched = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
-        if self.hints is not None:
-            untouched.update(self._hint_weights_tracker.result())
-        return {name: value for name, value in logs.items() if name not in untouched}
+    def unused_in_evaluation(self) -> set[str]:
+        names = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
+        return names | set(self._hint_weights_tracker.result() if self.hints is not None else ())
 
     def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
         if self.hints is None:
@@ -347,7 +348,7 @@ class EnsembleDistiller(keras.Model):
                 gradients = tape.gradient(loss, parameters, unconnected_gradients="zero")
                 flat = [tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients]
                 rows.append(tf.concat(flat, 0))
-            return gram_matrix(tf.stack(rows)[:, None], "full")
+            return gram_matrix(summed(tf.stack(rows))[:, None], "full")
 
     def _weighed(
         self,
@@ -362,15 +363,6 @@ class EnsembleDistiller(keras.Model):
         weights = tf.stop_gradient(weights)
         tracker.update_state(weights, gap, gradient_conflict(gram), present)
         return tf.tensordot(weights, losses, 1)
-
-    def _compiled_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
-        loss = None
-        if self._compile_loss is not None and y is not None:
-            loss = self._compile_loss(y, y_pred, sample_weight)
-        return tf.zeros([]) if loss is None else tf.cast(loss, tf.float32)
-
-    def _regularisation(self) -> tf.Tensor:
-        return tf.add_n([tf.zeros([]), *(tf.cast(loss, tf.float32) for loss in self.losses)])
 
     def _check_classes(self, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:
         if logits.shape.rank != 2 or logits.shape[-1] != teacher_logits.shape[-1]:
@@ -416,6 +408,9 @@ class EnsembleDistiller(keras.Model):
         ]
         config["teachers"] = TeacherEnsemble(teachers, vote=config.pop("vote"))
         return cls(**config)
+
+    def other_variables(self) -> dict[str, list[Any]]:
+        return {f"teacher {i}": t.variables for i, t in enumerate(self._present())}
 
     # No property: Keras saves the models it finds in them.
     def _present(self) -> list[keras.Model]:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from aekd_tf.checks import BATCH_GRADIENTS, check_choice
+from aekd_tf.replicas import summed
 
 
 def teacher_gradients(
@@ -42,21 +43,31 @@ def teacher_gradients(
 
 
 def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
-    """Inner products of the teachers' gradients.
+    """Inner products of the teachers' gradients, over all examples of all replicas.
 
     Args:
         gradients: `[M, B, ...]`, from `teacher_gradients`.
         batch_gradient: `"mean"` averages each teacher's gradient over the batch first, as
             the authors' code does; `"full"` takes the whole `[B, K]` tensor, as Eq. 15
-            reads.
+            reads. Under a strategy replicas exchange M gradients of one example's size for
+            the one, an `[M, M]` matrix for the other.
 
     Returns:
         `[M, M]` float32, symmetric positive semi-definite.
     """
     check_choice("batch_gradient", batch_gradient, BATCH_GRADIENTS)
     if batch_gradient == "mean":
-        gradients = tf.reduce_mean(gradients, 1)
-    rows = tf.reshape(gradients, [gradients.shape[0], -1])
+        examples = tf.cast(tf.shape(gradients)[1], tf.float32)
+        total, examples = summed((tf.reduce_sum(gradients, 1), examples))
+        return _inner_products(total / examples)
+    return summed(_inner_products(gradients))
+
+
+def _inner_products(gradients: tf.Tensor) -> tf.Tensor:
+    size = gradients.shape[0]
+    # A replica may have no examples: -1 cannot be inferred of an empty tensor.
+    entries = gradients.shape.num_elements() or tf.size(gradients)
+    rows = tf.reshape(gradients, [size, entries // size])
     # Products and sums in float32: a matrix unit would round to TF32 or bfloat16, and
     # teachers that nearly agree differ by less than that.
     return tf.stack([tf.reduce_sum(rows * row, -1) for row in tf.unstack(rows)])
@@ -71,9 +82,11 @@ def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
     return negative / (size * (size - 1))
 
 
-def example_shares(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-    """`[B]`: each example's share in a batch mean, as Keras's sum-over-batch-size takes it."""
-    count = tf.cast(tf.shape(logits)[0], tf.float32)
+def example_shares(logits: tf.Tensor, sample_weight: Any, count: tf.Tensor) -> tf.Tensor:
+    """`[B]`: each example's share in a mean over `count`, as Keras's sum-over-batch-size takes it.
+
+    `count` is the size of the global batch, of which `logits [B, K]` may be a part.
+    """
     if sample_weight is None:
         return tf.fill([tf.shape(logits)[0]], 1 / count)
     return tf.reshape(tf.cast(sample_weight, tf.float32), [-1]) / count

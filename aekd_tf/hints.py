@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from aekd_tf.replicas import num_replicas
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -118,7 +121,7 @@ def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
         `[B]` float32, one value an example.
     """
     difference = tf.cast(teacher_features, tf.float32) - tf.cast(regressed, tf.float32)
-    return tf.reduce_mean(tf.square(tf.reshape(difference, [tf.shape(difference)[0], -1])), -1) / 2
+    return tf.reduce_mean(tf.square(difference), list(range(1, difference.shape.rank))) / 2
 
 
 def find_layer(model: keras.Model, name: str) -> keras.layers.Layer:
@@ -139,26 +142,47 @@ def find_layer(model: keras.Model, name: str) -> keras.layers.Layer:
     raise ValueError(f"{model.name} has no layer {name!r}; its layers are {shown}")
 
 
+# By layer and thread, who listens to what the layer gives; the last one in hears it.
+_LISTENERS: dict[int, dict[int, list[list[Any]]]] = {}
+_LOCK = threading.Lock()
+
+
 @contextlib.contextmanager
 def captured(layer: keras.layers.Layer) -> Iterator[list[Any]]:
-    """What `layer` gives while the context lasts, call by call, however its model is written."""
+    """What `layer` gives while the context lasts, call by call, however its model is written.
+
+    In this thread: under a strategy every replica is traced in a thread of its own.
+    """
     outputs: list[Any] = []
-    original = type(layer).call.__get__(layer)
-    outer = vars(layer).get("call")  # of a context around this one, which is not to hear of it
-
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        output = original(*args, **kwargs)
-        outputs.append(output)
-        return output
-
-    # An instance attribute that hides the method; not through Keras's attribute tracking.
-    object.__setattr__(layer, "call", recording)
+    thread = threading.get_ident()
+    with _LOCK:
+        listeners = _LISTENERS.setdefault(id(layer), {})
+        if not listeners:
+            # An instance attribute that hides the method; not through Keras's tracking.
+            object.__setattr__(layer, "call", _recording(layer, listeners))
+        listeners.setdefault(thread, []).append(outputs)
     try:
         yield outputs
     finally:
-        object.__delattr__(layer, "call")
-        if outer is not None:
-            object.__setattr__(layer, "call", outer)
+        with _LOCK:
+            listeners[thread].pop()
+            if not listeners[thread]:
+                del listeners[thread]
+            if not listeners:
+                del _LISTENERS[id(layer)]
+                object.__delattr__(layer, "call")
+
+
+def _recording(layer: keras.layers.Layer, listeners: dict[int, list[list[Any]]]) -> Any:
+    original = type(layer).call.__get__(layer)
+
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        output = original(*args, **kwargs)
+        if threading.get_ident() in listeners:
+            listeners[threading.get_ident()][-1].append(output)
+        return output
+
+    return recording
 
 
 def with_features(
@@ -217,9 +241,11 @@ class HintRegressors(keras.layers.Layer):
         student_map: tf.Tensor,
         teacher_maps: Sequence[tf.Tensor],
         example_weight: tf.Tensor,
+        count: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Every teacher's hint loss, and its gradient w.r.t. the student's feature map.
 
+        `count` is the size of the global batch, float32.
         Under an outer tape the losses also lead to the regressors and the student.
 
         Returns:
@@ -236,7 +262,7 @@ class HintRegressors(keras.layers.Layer):
                 )
             ]
             # In float16 the gradient of a mean over a map would be too small for its numbers.
-            size = tf.cast(tf.size(student_map), tf.float32)
+            size = count * float(student_map.shape[1:].num_elements())
             scaled = [size * loss for loss in losses]
         gradients = tf.cast(tf.stack(tape.gradient(scaled, copies)), tf.float32) / size
         return tf.stack(losses), tf.stop_gradient(gradients)
@@ -286,7 +312,7 @@ class Regressor(keras.layers.Layer):
             raise refusal
         self.convolution = layer
         self.norm = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy
+            momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1, dtype=self.dtype_policy
         )
         self.convolution.build((None, *student))
         self.norm.build((None, *teacher))

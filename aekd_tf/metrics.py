@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from aekd_tf.replicas import num_replicas
+
 
 class TeacherWeights(keras.metrics.Metric):
     """Means over steps of the teacher weights and of what the solver says of them.
@@ -30,7 +32,8 @@ class TeacherWeights(keras.metrics.Metric):
         self, weights: tf.Tensor, gap: tf.Tensor, conflict: tf.Tensor, present: tf.Tensor
     ) -> None:
         effective = tf.math.divide_no_nan(1.0, tf.reduce_sum(tf.square(weights)))
-        self.left_out.assign_add(tf.cast(~present, tf.float32))
+        # All replicas count, and what they count is summed.
+        self.left_out.assign_add(tf.cast(~present, tf.float32) / num_replicas())
         values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)
         self.total.assign_add(values)
         self.steps.assign_add(1.0)

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aekd_tf import checkpoint
 
@@ -177,6 +178,8 @@ class Resumable(keras.callbacks.Callback):
 
     def _save_if_due(self) -> None:
         if SIGNALS.received is not None:
+            if self._clustered:  # the other workers go on, and could not take part
+                raise Stopped(SIGNALS.received, f" at step {self.position} of {self.total_steps}")
             self.save()
             raise Stopped(
                 SIGNALS.received,
@@ -216,9 +219,16 @@ class Resumable(keras.callbacks.Callback):
             "history": self.history,
             "best": best,
         }
+        # All workers of a cluster read, as metrics are summed over them; the chief writes.
         values = [np.asarray(keras.ops.convert_to_numpy(v)) for v in self._variables()]
-        checkpoint.save(self.path, content, [*values, *arrays])
+        if self.model.distribute_strategy.extended.should_checkpoint:
+            checkpoint.save(self.path, content, [*values, *arrays])
         self._last, self._saved_at = self.position, time.monotonic()
+
+    @property
+    def _clustered(self) -> bool:
+        """Whether workers in other processes train along."""
+        return isinstance(self.model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def _variables(self) -> list[Any]:
         model = self.model

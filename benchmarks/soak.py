@@ -7,6 +7,7 @@ prints the resident memory after every 1,000 steps, and the ratio of the last to
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from typing import Any
@@ -28,6 +29,7 @@ class Memory(keras.callbacks.Callback):
         self.megabytes: list[float] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        gc.collect()  # tracing leaves cycles that Python would free some time later
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
         self.megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)

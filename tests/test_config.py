@@ -81,12 +81,42 @@ def refused(capsys, experiment, arguments):
         (["--jit_compile", "--solver=cvxopt"], "jit_compile cannot compile solver=cvxopt"),
         (["--epoch=3"], "epoch"),
         (["quick"], "unexpected argument 'quick'"),
+        (["--epochs=1.5"], "--epochs=1.5"),
+        (["--batch_size="], "--batch_size="),
+        (["--jit_compile=perhaps"], "--jit_compile=perhaps"),
+        (["--dataset="], "unknown dataset ''"),
+        (["--teachers="], "teachers has an empty entry"),
+        (["--methods="], "methods is empty"),
+        (["--kd_weight=inf"], "kd_weight is inf"),
+        (["--temperature=-4"], "temperature is -4.0"),
+        (["--learning_rate=nan"], "learning_rate is nan"),
+        (["--validation_examples=0"], "validation_examples is 0"),
+        (["--view_seed=1000000"], "view_seed is 1000000: give a number from 0 to 999999"),
+        (["--checkpoint_every=soon"], "checkpoint_every is soon"),
+        (["--checkpoint_every=0"], "checkpoint_every is 0"),
+        (["--teachers_dir="], "teachers_dir is empty"),
+        (["--hint_layers=a,b", "--ensemble_size=1", "--hint_weight=nan"], "hint_weight is nan"),
+        (["--strategy=galaxy"], "unknown strategy 'galaxy': choose one of none, mirrored"),
+        (["--strategy=mirrored", "--jit_compile"], "jit_compile cannot compile a step of strategy"),
+        (["--strategy=mirrored", "--steps_per_execution=5"], "strategy=mirrored cannot do: leave"),
+        (["--strategy=tpu", "--solver=libsvm"], "solver=libsvm leaves the graph for Python"),
+        (["--strategy=multi_worker", "--checkpoint_every=10min"], "give a number of steps"),
+        (["--strategy=multi_worker"], "TF_CONFIG, which is not set: see docs/distributed.md"),
+        (["--dataset=digits", "--train_examples=99999"], "digits has 1437 training images"),
+        (["--dataset=digits", "--validation_examples=1437"], "digits has"),
+        (["--dataset=digits", "--teachers=no.keras"], "teacher file no.keras does not exist"),
+        (["--dataset=digits", "--steps_per_execution=7"], "steps_per_execution is 7 but an epoch"),
+        (["--dataset=digits", "--hint_weight=1", "--hint_layers=x"], "x"),
+        (["--dataset=imagenette", "--cache_views=4"], "cache_views caches sets in memory"),
     ],
 )
-def test_bad_flags(capsys, tmp_path, arguments, message):
-    output = tmp_path / "run"
-    assert message in refused(capsys, "cifar", [f"--output_dir={output}", *arguments])
-    assert not output.exists()
+def test_bad_inputs(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    dataset = [a for a in arguments if a.startswith("--dataset=")]
+    experiment = {"--dataset=digits": "digits", "--dataset=imagenette": "imagenet"}
+    asked = experiment.get(*dataset, "cifar") if dataset else "cifar"
+    assert message in refused(capsys, asked, ["--output_dir=run", *arguments])
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_teacher_file(capsys, tmp_path):

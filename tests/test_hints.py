@@ -205,6 +205,7 @@ def test_half_precision_weighs_like_single(images):
             tf.constant(student, compute),
             [tf.constant(target, compute) for target in targets],
             tf.fill([64], 1 / 64),
+            tf.constant(64.0),
         )
         rows = tf.reshape(gradients, [3, -1]).numpy().astype(np.float64)
         assert np.mean(rows == 0) < 0.01

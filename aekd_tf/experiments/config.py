@@ -63,6 +63,7 @@ class Config:
     cache_top_k: int | None
     jit_compile: bool
     mixed_precision: str
+    strategy: str
     checkpoint_every: str
     trust_teachers: bool
     steps_per_execution: int
@@ -72,8 +73,8 @@ class Config:
     cache_dir: str
 
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
-    # Where things lie, and how safely, does not change what they are.
-    NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers")
+    # Where things lie, how safely, and on how many devices does not change what they are.
+    NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
@@ -129,7 +130,7 @@ class Config:
                 "leave cache_hints out"
             )
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
-        parse_interval(self.checkpoint_every)
+        self._check_strategy()
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
@@ -144,6 +145,32 @@ class Config:
             raise ValueError(
                 f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
                 "Python: use solver=smo or drop jit_compile"
+            )
+
+    def _check_strategy(self) -> None:
+        check_choice("strategy", self.strategy, STRATEGIES)
+        _, seconds = parse_interval(self.checkpoint_every)
+        if self.strategy == "multi_worker" and seconds is not None:
+            raise ValueError(
+                f"checkpoint_every is {self.checkpoint_every} but the clocks of several workers "
+                "differ: give a number of steps"
+            )
+        if self.strategy in ("mirrored", "multi_worker"):
+            if self.jit_compile:
+                raise ValueError(
+                    f"jit_compile cannot compile a step of strategy={self.strategy}: leave "
+                    "jit_compile out, or use strategy=none or tpu"
+                )
+            if self.steps_per_execution > 1:
+                raise ValueError(
+                    f"steps_per_execution is {self.steps_per_execution}, which "
+                    f"strategy={self.strategy} cannot do: leave it out and give a larger "
+                    "--batch_size"
+                )
+        if self.strategy == "tpu" and self.solver in REFERENCE_SOLVERS:
+            raise ValueError(
+                f"solver={self.solver} leaves the graph for Python, which a TPU cannot: use "
+                "solver=smo"
             )
 
     def _check_hints(self) -> None:
@@ -189,6 +216,7 @@ def _check_count(name: str, value: int) -> None:
 
 PRESETS = ("quick", "paper")
 PRECISIONS = ("none", "bfloat16", "float16")
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
 _COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
 METHODS = ("alone", "kd", "average", "average_outputs", "aekd", "fitnets", "aekd_hints")
 HINT_METHODS = {"fitnets", "aekd_hints"}
@@ -306,6 +334,8 @@ def resolve(experiment: str, given: dict[str, Any]) -> Config:
         # A new view every epoch, as without a cache.
         quick_digits = family(dataset) == "digits" and content["preset"] == "quick"
         content["cache_views"] = content["epochs"] if quick_digits else 0
+    if content["checkpoint_every"] is None:
+        content["checkpoint_every"] = "500" if content["strategy"] == "multi_worker" else "10min"
     content["hint_layers"] = tuple(content["hint_layers"])
     content["hint_weight"] = _hint_weight(content["hint_weight"])
     hinted = ["fitnets", "aekd_hints"] if content["hint_weight"] else []

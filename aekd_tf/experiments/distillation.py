@@ -14,7 +14,7 @@ import aekd_tf
 from aekd_tf import data
 from aekd_tf.cache import TeacherCache, Views
 from aekd_tf.ensemble import TeacherEnsemble, accuracies
-from aekd_tf.experiments import output, students, teachers, training
+from aekd_tf.experiments import output, strategies, students, teachers, training
 from aekd_tf.experiments.config import HINT_METHODS, Config, UserError
 from aekd_tf.teacher_source import teacher_digest
 from aekd_tf.view_file import CacheError
@@ -121,8 +121,9 @@ def _train_and_report(
     }
     target = os.path.join(config.output_dir, "student.keras")
     delivered, _ = chosen[config.methods[-1]]
-    shutil.copyfile(students.path(config, delivered, "keras"), f"{target}.tmp")
-    os.replace(f"{target}.tmp", target)
+    if strategies.is_chief():
+        shutil.copyfile(students.path(config, delivered, "keras"), f"{target}.tmp")
+        os.replace(f"{target}.tmp", target)
     output.save_json(results, os.path.join(config.output_dir, "results.json"))
     print(_table(config, results))
     print(f"\nwritten to {config.output_dir}: results.json, student.keras, config.json, logs")
@@ -175,7 +176,12 @@ def _fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) ->
     names = [_cache_name(cache.dataset, teacher) for teacher in found]
     try:
         with output.locked(config.cache_dir, "--cache_dir"):
+            # The chief computes what is missing, for the others to find.
+            if not strategies.is_chief():
+                strategies.wait_for_all()
             cache.fill([t.path for t in found], names, safe_mode=not config.trust_teachers)
+            if strategies.is_chief():
+                strategies.wait_for_all()
     except (CacheError, ValueError) as error:
         raise UserError(str(error)) from error
     return cache.digests

@@ -222,6 +222,14 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
     )
     add(
         training,
+        "string",
+        "strategy",
+        "none",
+        "none: one device; mirrored: all GPUs of this machine; multi_worker: the machines of "
+        "TF_CONFIG; tpu. The batch size is that of all devices together.",
+    )
+    add(
+        training,
         "integer",
         "steps_per_execution",
         1,
@@ -231,9 +239,9 @@ def define_flags(experiment: str) -> tuple[flags.FlagValues, dict[str, list[str]
         training,
         "string",
         "checkpoint_every",
-        "10min",
+        None,
         "Steps, or a time such as 10min or 30s, after which a training's state is saved; the same "
-        "command goes on from it.",
+        "command goes on from it. Unset: 10min, and 500 steps with strategy=multi_worker.",
     )
     files = "Files"
     add(

@@ -27,15 +27,19 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
             print(help_text(experiment))
             return 0
         with _quiet_start():
-            from aekd_tf.experiments import distillation, teachers
+            from aekd_tf.experiments import distillation, strategies, teachers
             from aekd_tf.resume import SIGNALS, Stopped
+
+            strategies.strategy(config.strategy)  # creates the devices, which talks too
     except (UserError, DataError) as error:
         return _refusal(str(error))
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT, "")
     run = teachers.run if experiment == "teachers" else distillation.run
+    # Of several workers the chief reports.
+    heard = contextlib.nullcontext() if strategies.is_chief() else _silence()
     try:
-        with SIGNALS.caught():
+        with SIGNALS.caught(), heard:
             run(config)
     except (UserError, DataError) as error:
         return _refusal(str(error))
@@ -46,7 +50,27 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
             f"{error.filename or 'a file'} cannot be written or read ({error.strerror or error}): "
             "mend that and run the same command again; what is finished is kept"
         )
+    except Exception as error:
+        if not _lost_worker(config.strategy, error):
+            raise
+        reason = str(error).splitlines()[0].rpartition("}} ")[2]  # behind the operation's name
+        return _refusal(
+            f"this worker lost the others ({reason}): start all of them again with the same "
+            "commands; what is finished is kept, and a training goes on from its last checkpoint"
+        )
     return 0
+
+
+def _lost_worker(strategy: str, error: Exception) -> bool:
+    import tensorflow as tf
+
+    return strategy == "multi_worker" and isinstance(error, tf.errors.OpError)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def _refusal(message: str) -> int:
@@ -71,8 +95,9 @@ def _quiet_start() -> Iterator[None]:
             import tensorflow as tf
 
             tf.get_logger().setLevel("ERROR")
-            tf.config.list_logical_devices()  # creates the devices, which talks too
             yield
+        except UserError:
+            raise
         except BaseException:
             os.dup2(saved, 2)
             chatter.seek(0)

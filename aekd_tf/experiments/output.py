@@ -1,4 +1,7 @@
-"""The output directory of a run: whose it is, and files written whole or not at all."""
+"""The output directory of a run: whose it is, and files written whole or not at all.
+
+Of several workers only the chief writes; the others' calls do nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aekd_tf.experiments import strategies
 from aekd_tf.experiments.config import Config, UserError
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ def make_directory(directory: str, flag: str) -> None:
     Raises:
         UserError: they cannot; the message names the flag to change.
     """
+    if not strategies.is_chief():
+        return
     try:
         os.makedirs(directory, exist_ok=True)
         probe = os.path.join(directory, f".probe-{os.getpid()}")
@@ -71,6 +77,8 @@ def read_json(path: str, advice: str) -> dict[str, Any]:
 
 def save_model(network: keras.Model, path: str) -> None:
     """Writes a `.keras` file whole or not at all, without the optimizer it was trained with."""
+    if not strategies.is_chief():
+        return
     temporary = f"{path}.{os.getpid()}.keras"
     bare = type(network).from_config(network.get_config())  # a clone would be compiled too
     bare.set_weights(network.get_weights())
@@ -84,6 +92,8 @@ def save_model(network: keras.Model, path: str) -> None:
 
 def save_json(content: Any, path: str) -> None:
     """Writes a JSON file whole or not at all."""
+    if not strategies.is_chief():
+        return
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -106,6 +116,9 @@ def locked(directory: str, flag: str) -> Iterator[None]:
     Raises:
         UserError: another process has it; the message names the process and the flag to change.
     """
+    if not strategies.is_chief():
+        yield
+        return
     with open(os.path.join(directory, ".lock"), "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,7 +19,7 @@ from aekd_tf import checkpoint, data, models
 from aekd_tf.cache import TeacherCache
 from aekd_tf.cached_teachers import CachedTeachers
 from aekd_tf.distiller import EnsembleDistiller
-from aekd_tf.experiments import output, training
+from aekd_tf.experiments import output, strategies, training
 from aekd_tf.experiments.config import (
     CROSS_VALIDATION,
     HINT_METHODS,
@@ -28,6 +28,7 @@ from aekd_tf.experiments.config import (
     UserError,
 )
 from aekd_tf.hints import Hints
+from aekd_tf.replicas import SupervisedModel
 from aekd_tf.resume import SIGNALS
 from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
 
@@ -134,8 +135,9 @@ def train(
     With a cache its views are trained on, and what it holds of the teachers is read from it.
     """
     training.start_reproducibly(config.seed, config.jit_compile)
-    network = _network(config, dataset)
-    model = _distiller(config, network, networks, student)
+    with strategies.strategy(config.strategy).scope():
+        network = _network(config, dataset)
+        model = _distiller(config, network, networks, student)
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     started = time.monotonic()
     history, best = training.train(
@@ -170,11 +172,12 @@ def train(
         "teachers": digests,
         "seconds": round(time.monotonic() - started, 1),
     }
-    if student.name != student.method:
+    if student.name != student.method and strategies.is_chief():
         _write_hparams(log_dir, student, figures["validation_accuracy"])
     output.save_model(network, path(config, student, "keras"))
     output.save_json(figures, path(config, student, "json"))
-    checkpoint.remove(path(config, student, "checkpoint"))
+    if strategies.is_chief():
+        checkpoint.remove(path(config, student, "checkpoint"))
     SIGNALS.check()
     return figures
 
@@ -240,10 +243,10 @@ def _distiller(
     networks: Sequence[keras.Model] | CachedTeachers,
     student: Student,
 ) -> keras.Model:
-    """What is fitted by the student's method: the network itself, or a distiller around it."""
+    """What is fitted by the student's method."""
     method = student.method
     if method == "alone":
-        return network
+        return SupervisedModel(network)
     adaptive = (config.tolerance, config.batch_gradient, config.normalize, config.solver)
     options: dict[str, Any] = {}
     if method in HINT_METHODS:

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from aekd_tf import checkpoint, data, models
-from aekd_tf.experiments import output
+from aekd_tf.experiments import output, strategies
 from aekd_tf.experiments.config import TEACHER_SEEDS, Config, UserError, recipe
 from aekd_tf.experiments.main import main
 
@@ -149,21 +149,22 @@ def train(
     tracing takes longer than training a small one.
     """
     from aekd_tf.experiments import training
+    from aekd_tf.replicas import SupervisedModel
     from aekd_tf.resume import SIGNALS
 
     settings = teacher.settings
     assert settings is not None
     saved = teacher.path.removesuffix(".keras") + ".checkpoint"
     training.start_reproducibly(settings["seed"], config.jit_compile)
-    model = models.create(teacher.network, dataset.num_classes, dataset.image_shape)
-    if teacher.network not in traced:
-        traced[teacher.network] = models.create(
-            teacher.network, dataset.num_classes, dataset.image_shape
-        )
-    trained = traced[teacher.network]
+    shape = dataset.num_classes, dataset.image_shape
+    with strategies.strategy(config.strategy).scope():
+        model = models.create(teacher.network, *shape)
+        if teacher.network not in traced:
+            traced[teacher.network] = SupervisedModel(models.create(teacher.network, *shape))
+    trained = traced[teacher.network].network
     trained.set_weights(model.get_weights())
     training.train(
-        trained,
+        traced[teacher.network],
         trained,
         dataset,
         label=label,
@@ -182,7 +183,8 @@ def train(
     # The settings first: a teacher's file never stands without them.
     output.save_json(settings, _settings_path(teacher))
     output.save_model(model, teacher.path)
-    checkpoint.remove(saved)
+    if strategies.is_chief():
+        checkpoint.remove(saved)
     SIGNALS.check()
     return model
 
@@ -215,7 +217,8 @@ def train_or_load(
 ) -> list[Any]:
     """Every teacher of the plan as a Keras model."""
     # Those on disk first: a bad file must show before hours of training.
-    ready = {t.path: load(t, dataset, config) for t in found if t.exists}
+    with strategies.strategy(config.strategy).scope():
+        ready = {t.path: load(t, dataset, config) for t in found if t.exists}
     ready.update(train_missing(config, dataset, found, total))
     return [ready[teacher.path] for teacher in found]
 

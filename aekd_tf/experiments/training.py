@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ from aekd_tf.callbacks import BestEpoch, DistillationTensorBoard, ProgressBar
 from aekd_tf.checkpoint import CheckpointError
 from aekd_tf.checks import parse_interval
 from aekd_tf.ensemble import TeacherEnsemble
+from aekd_tf.experiments import strategies
 from aekd_tf.experiments.config import Config, UserError, family, recipe
 from aekd_tf.resume import SIGNALS, DivergedError, Resumable
 
@@ -124,24 +127,27 @@ def train(
         for variable in model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
     else:
-        model.compile(
-            optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=settings["l2"]),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=jit_compile,
-            steps_per_execution=steps_per_execution,
-        )
+        with model.distribute_strategy.scope():
+            model.compile(
+                optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=settings["l2"]),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+                jit_compile=jit_compile,
+                steps_per_execution=steps_per_execution,
+            )
     if not model.built:
-        model.build((None, *dataset.image_shape))
-    # Metrics have variables, which a checkpoint may hold, from their first use on.
-    model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
+        with model.distribute_strategy.scope():
+            model.build((None, *dataset.image_shape))
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        # Metrics have variables, which a checkpoint may hold, from their first use on.
+        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
     best = BestEpoch(network)
     try:
         every = parse_interval(checkpoint_every)
         resumable = Resumable(checkpoint, identity, best, steps, epochs, every)
         done = resumable.position
-        if not done:
-            shutil.rmtree(log_dir, ignore_errors=True)  # of a training that was interrupted
+        if not done and strategies.is_chief():  # of a training that was interrupted
+            shutil.rmtree(log_dir, ignore_errors=True)
         bar = ProgressBar(label, steps * epochs, done)
         callbacks = [
             best,
@@ -153,7 +159,8 @@ def train(
             # Of an epoch that was begun the rest, then the epochs to come.
             for until in sorted({min(resumable.epoch + (resumable.step > 0), epochs), epochs}):
                 if resumable.epoch < until:
-                    batches = data.training_pipeline(
+                    pipeline = functools.partial(
+                        data.training_pipeline,
                         dataset,
                         batch_size=batch_size,
                         epochs=until,
@@ -163,7 +170,7 @@ def train(
                         **(views or {}),
                     )
                     model.fit(
-                        batches,
+                        _distributed(pipeline, model.distribute_strategy),
                         initial_epoch=resumable.epoch,
                         epochs=until,
                         steps_per_epoch=steps - resumable.step,
@@ -175,6 +182,19 @@ def train(
     except (CheckpointError, DivergedError) as error:
         raise UserError(f"{label}: {error}") from error
     return resumable.history, best
+
+
+def _distributed(pipeline: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
+    """The batches of `pipeline`, of which each replica gets its part."""
+    total = strategy.num_replicas_in_sync
+    if total == 1:
+        return pipeline()
+
+    def of_worker(context: tf.distribute.InputContext) -> Any:
+        count = total // context.num_input_pipelines
+        return pipeline(replicas=(context.input_pipeline_id * count, count, total))
+
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
 def top_k(dataset: data.Dataset) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from aekd_tf.replicas import num_replicas
+
 
 def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = False, name: str):
     """He-initialised (fan out) convolution; a stride divides the size, rounded up."""
@@ -20,11 +22,14 @@ def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = 
 
 
 def normalised(x, name: str):
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+    """Batch norm, of the global batch for a network made in a strategy's scope."""
+    return layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1, name=name
+    )(x)
 
 
 def activated(x, name: str):
-    return layers.ReLU(name=f"{name}_relu")(normalised(x, name))
+    return layers.ReLU(name=f"{name}_relu")(normalised(x, name=f"{name}_norm"))
 
 
 def classifier(x, num_classes: int):

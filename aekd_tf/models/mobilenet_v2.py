@@ -59,9 +59,7 @@ def _block(x, expansion: int, width: int, strides: int, name: str, stage: str | 
     x = activated(x, name=f"{name}_depthwise")
     x = convolution(x, width, 1, name=f"{name}_project")
     if strides == 1 and shortcut.shape[-1] == width:
-        x = layers.Add(name=stage or name)([normalised(x, name=f"{name}_project"), shortcut])
+        x = layers.Add(name=stage or name)([normalised(x, name=f"{name}_project_norm"), shortcut])
     else:
-        x = layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, name=stage or f"{name}_project_norm"
-        )(x)
+        x = normalised(x, name=stage or f"{name}_project_norm")
     return x

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution
+from aekd_tf.models.layers import activated, classifier, convolution, normalised
 
 _CONVOLUTIONS = {
     8: (1, 1, 1, 1, 1),
@@ -33,7 +33,7 @@ def build(
             x = convolution(x, width, bias=True, name=prefix)
             if number < count:
                 x = activated(x, name=prefix)
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{prefix}_norm")(x)
+        x = normalised(x, name=f"{prefix}_norm")
         x = layers.ReLU(name=f"stage{stage}")(x)
         if stage <= 3:
             x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)

@@ -1,0 +1,216 @@
+"""Training steps on several replicas that are the step of one device on the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def num_replicas() -> int:
+    """How many replicas step together, from 1."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def summed(values: Any) -> Any:
+    """`values`, a tensor or a structure of them, summed over the replicas."""
+    if num_replicas() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def batch_size(inputs: Any) -> tf.Tensor:
+    """Examples in this replica's part of the batch, 0 or more."""
+    return tf.shape(next(x for x in keras.tree.flatten(inputs) if x is not None))[0]
+
+
+class GlobalBatch(keras.Model):
+    """A model whose training step under a strategy equals that of one device.
+
+    Keras averages each replica's losses by themselves, which is another loss where the
+    replicas' parts of a batch differ in size, and clips gradients before they are summed.
+    Here every replica's loss is its share of the global mean, and what acts on gradients acts
+    on the global ones. Batch norm sees the global batch where it is made with
+    `synchronized=True`; without, it is Keras's own, by replica, and no replica may be without
+    examples.
+    """
+
+    _evaluating = False
+
+    def compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
+        """The compiled loss as this replica's part of the global batch's: the parts sum to it.
+
+        `share` is this replica's part of the examples.
+        """
+        if self._compile_loss is None or y is None:
+            return tf.zeros([])
+        loss = tf.cast(self._compile_loss(y, y_pred, sample_weight), tf.float32)
+        if num_replicas() == 1 or getattr(self.loss, "reduction", None) == "sum":
+            return loss
+        # Keras gives the mean over the replica's examples divided by the number of replicas.
+        return loss * num_replicas() * share
+
+    def regularisation_share(self) -> tf.Tensor:
+        """The layers' own losses, of which each replica adds its part."""
+        losses = [tf.cast(loss, tf.float32) for loss in self.losses]
+        return tf.add_n([tf.zeros([]), *losses]) / num_replicas()
+
+    def apply_summed(self, gradients: Sequence[Any]) -> None:
+        """One optimizer step by the sum of the replicas' gradients, clipped after summing."""
+        variables = self.trainable_variables
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        clips = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
+        # Keras clips, and looks for overflows, before the optimizer sums over the replicas.
+        if num_replicas() > 1 and (clips or optimizer is not self.optimizer):
+            pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+            variables = [variable for _, variable in pairs]
+            gradients = summed([tf.convert_to_tensor(gradient) for gradient, _ in pairs])
+            scale = tf.ones([])
+            if optimizer is not self.optimizer:
+                built = self.optimizer.built
+                scale = self.optimizer.dynamic_scale if built else self.optimizer.initial_scale
+                scale = tf.convert_to_tensor(scale, tf.float32)
+            clipped = optimizer._clip_gradients([gradient / scale for gradient in gradients])
+            # The optimizer will sum again; what it would clip then is short enough.
+            gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
+        self.optimizer.apply(gradients, variables)
+
+    def track(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
+        """Adds a step's global value, of which `part` is this replica's, to a mean over examples.
+
+        `count` is the number of examples of the global batch.
+        """
+        replicas = num_replicas()
+        weight = tf.cast(count, tf.float32) / replicas
+        tracker.update_state(part * replicas, sample_weight=weight)
+
+    def check_scope(self) -> None:
+        """Refuses, before training starts, what was made in another scope than this model.
+
+        Raises:
+            ValueError: it names what was made elsewhere and says how it must be made.
+        """
+        strategy = self.distribute_strategy.extended
+        kinds = {
+            "student": self.variables,
+            "optimizer": self.optimizer.variables if self.optimizer else [],
+            **self.other_variables(),
+        }
+        for kind, variables in kinds.items():
+            for variable in variables:
+                if not strategy.variable_created_in_scope(variable.value):
+                    raise ValueError(
+                        f"the {kind} was made in another strategy's scope than the "
+                        f"{type(self).__name__} ({variable.path}): make students, teachers, "
+                        "distiller and optimizer, and compile, inside one "
+                        "`with strategy.scope():`"
+                    )
+
+    def other_variables(self) -> dict[str, list[Any]]:
+        """Of what else takes part in a step, by its name, for `check_scope`."""
+        return {}
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`; refuses before it starts what several replicas cannot do."""
+        self.check_scope()
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            self._check_supported()
+        return super().fit(*args, **kwargs)
+
+    def _check_supported(self) -> None:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        refused = {
+            "jit_compile=True cannot compile a step of several replicas: use jit_compile=False": (
+                self.jit_compile is True and not self._on_tpu
+            ),
+            "steps_per_execution above 1 is not there under a strategy: use a larger batch": (
+                self.steps_per_execution > 1 and not self._on_tpu
+            ),
+            "gradient_accumulation_steps is not there under a strategy: more replicas or a "
+            "larger batch do the same": bool(optimizer and optimizer.gradient_accumulation_steps),
+            "losses with reduction 'none' or 'mean_with_sample_weight' have no global mean: use "
+            "'sum_over_batch_size'": getattr(self.loss, "reduction", None)
+            in ("none", "mean_with_sample_weight"),
+        }
+        for reason, asked in refused.items():
+            if asked:
+                raise ValueError(f"{replicas} replicas: {reason}")
+
+    @property
+    def _on_tpu(self) -> bool:
+        return isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Keras would average the replicas' batches for their shape, which fails if they differ."""
+        if self.distribute_strategy.num_replicas_in_sync == 1 or iterator is None:
+            return super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+        def first_replica(spec: Any) -> Any:
+            spec = getattr(spec, "_value_specs", (spec,))[0]
+            return keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
+
+        specs = iterator._distributed_dataset.element_spec
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=keras.tree.map_structure(first_replica, specs))
+        return None
+
+    def reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """What a step returns: Keras averages over workers along an axis, which must be there."""
+        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+    def unused_in_evaluation(self) -> set[str]:
+        """Names of the metrics that only training updates."""
+        return set()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        logs = self.reduced_logs(super().test_step(data))
+        unused = self.unused_in_evaluation()
+        return {name: value for name, value in logs.items() if name not in unused}
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`."""
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        # Names that differ from a step's would make Keras report the mean over the replicas.
+        unused = self.unused_in_evaluation() if self._evaluating else ()
+        found = super().get_metrics_result()
+        return {name: value for name, value in found.items() if name not in unused}
+
+
+class SupervisedModel(GlobalBatch):
+    """A classifier that learns from labels alone, by the same step as a distiller.
+
+    Args:
+        network: from inputs to logits.
+    """
+
+    def __init__(self, network: keras.Model):
+        super().__init__(dtype=network.dtype_policy, name=network.name)
+        self.autocast = False
+        self.network = network
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.network(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        examples = tf.cast(batch_size(x), tf.float32)
+        count = summed(examples)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
+            loss += self.regularisation_share()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
+        self.track(self._loss_tracker, loss, count)
+        return self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
