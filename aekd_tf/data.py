@@ -355,13 +355,16 @@ def evaluation_pipeline(
     import tensorflow as tf
 
     if isinstance(split, StreamedSplit):
-        return split.evaluation_pipeline(batch_size)
-    pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
-    pipeline = pipeline.map(lambda images, labels: (normalise(images, dataset), labels))
+        pipeline = split.evaluation_pipeline(batch_size)
+    else:
+        pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+        pipeline = pipeline.batch(batch_size)
+        pipeline = pipeline.map(lambda images, labels: (normalise(images, dataset), labels))
+        pipeline = pipeline.cache().prefetch(tf.data.AUTOTUNE)
     # Workers of a cluster each take their part of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return pipeline.cache().prefetch(tf.data.AUTOTUNE).with_options(options)
+    return pipeline.with_options(options)
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:

@@ -200,6 +200,9 @@ class Resumable(keras.callbacks.Callback):
     def _check_loss(self, logs: dict[str, Any]) -> None:
         if math.isfinite(float(logs["loss"])):
             return
+        scale = getattr(self.model.optimizer, "dynamic_scale", None)
+        if scale is not None and float(keras.ops.convert_to_numpy(scale)) >= 1:
+            return  # an overflow of float16, whose update the optimizer has left out
         parts = [name for name in ("student_loss", "kd_loss", "hint_loss") if name in logs]
         bad = [name for name in parts if not math.isfinite(float(logs[name]))]
         saved = f"the last checkpoint is {self.path}" if self._last else "no checkpoint was made"

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aekd_tf import EnsembleDistiller, checkpoint, data, models
+from aekd_tf.callbacks import BestEpoch
 from aekd_tf.checkpoint import CheckpointError
 from aekd_tf.experiments import training
 from aekd_tf.experiments.config import UserError
-from aekd_tf.resume import SIGNALS, Stopped
+from aekd_tf.resume import SIGNALS, DivergedError, Resumable, Stopped
 
 ARRAYS = [np.arange(5000, dtype=np.float32), np.array(3, np.int64), np.zeros((2, 0, 3))]
 OLDER, NEWER = {"step": 1}, {"step": 2}
@@ -171,6 +172,41 @@ def test_a_loss_that_is_not_finite_stops_the_training(dataset, tmp_path, monkeyp
     with pytest.raises(UserError, match=r"not finite at step 1 \(epoch 1\): student_loss") as error:
         trained(broken, tmp_path, monkeypatch)
     assert "no checkpoint was made" in str(error.value)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_an_overflow_of_half_precision_does_not_stop_the_training(tmp_path, always):
+    """Its update is left out, unless no scale of the loss is small enough."""
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    network.compile(
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    images, labels = np.ones([32, 4], np.float32), np.zeros(32)
+    images[8 : 32 if always else 9] = np.inf
+    best = BestEpoch(network)
+    resumable = Resumable(str(tmp_path / "c"), {}, best, 4, 1, (100, None))
+    before = network.get_weights()
+
+    def fit():
+        network.fit(
+            *(images, labels),
+            batch_size=8,
+            shuffle=False,
+            validation_data=(np.ones([8, 4]), np.zeros(8)),
+            callbacks=[best, resumable],
+            verbose=0,
+        )
+
+    if always:
+        with pytest.raises(DivergedError, match=r"not finite at step 3"):
+            fit()
+    else:
+        fit()
+        assert keras.ops.convert_to_numpy(network.optimizer.dynamic_scale) == 1.0
+    assert all(np.isfinite(weight).all() for weight in network.get_weights())
+    assert any(np.any(a != b) for a, b in zip(network.get_weights(), before, strict=True))
 
 
 @pytest.mark.parametrize(
