@@ -65,10 +65,9 @@ class StopSignals:
             raise Stopped(self.received)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self._holding and self.received is None:
-            self.received = number
-            return
-        raise Stopped(number)
+        first, self.received = self.received is None, number
+        if not (self._holding and first):
+            raise Stopped(number)
 
 
 SIGNALS = StopSignals()

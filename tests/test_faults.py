@@ -13,6 +13,7 @@ import pytest
 from test_experiments import SMALL, command
 
 from aekd_tf.experiments import output
+from aekd_tf.experiments.main import main
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -82,6 +83,23 @@ def test_a_full_disk_is_one_line(finished, tmp_path):
     assert lines[-1].startswith("error: ")
     assert "File too large" in lines[-1]
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_within_a_librarys_code(capsys, monkeypatch, tmp_path, number, code):
+    """Code in C may turn the exception that a signal raises into one of its own."""
+
+    def run(config):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException:
+            raise SystemError("bad argument to internal function") from None
+
+    monkeypatch.setattr("aekd_tf.experiments.distillation.run", run)
+    assert main("digits", [f"--output_dir={tmp_path}/run"]) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == ["stopped: run the same command again to go on"]
 
 
 def test_killed_runs_end_as_if_never_killed(tmp_path):

@@ -41,30 +41,36 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
     try:
         with SIGNALS.caught(), heard:
             run(config)
-    except (UserError, DataError) as error:
-        return _refusal(str(error))
     except Stopped as stop:
         return _stopped(stop.signal, str(stop))
-    except OSError as error:
-        return _refusal(
-            f"{error.filename or 'a file'} cannot be written or read ({error.strerror or error}): "
-            "mend that and run the same command again; what is finished is kept"
-        )
     except Exception as error:
-        if not _lost_worker(config.strategy, error):
+        if SIGNALS.received is not None:  # it came within a library's code, which made this of it
+            return _stopped(SIGNALS.received, "")
+        message = _explained(error, config.strategy)
+        if message is None:
             raise
-        reason = str(error).splitlines()[0].rpartition("}} ")[2]  # behind the operation's name
-        return _refusal(
-            f"this worker lost the others ({reason}): start all of them again with the same "
-            "commands; what is finished is kept, and a training goes on from its last checkpoint"
-        )
+        return _refusal(message)
     return 0
 
 
-def _lost_worker(strategy: str, error: Exception) -> bool:
+def _explained(error: Exception, strategy: str) -> str | None:
+    """What to tell the user of an error that is none of ours; None of one that is."""
     import tensorflow as tf
 
-    return strategy == "multi_worker" and isinstance(error, tf.errors.OpError)
+    if isinstance(error, (UserError, DataError)):
+        return str(error)
+    if isinstance(error, OSError):
+        return (
+            f"{error.filename or 'a file'} cannot be written or read ({error.strerror or error}): "
+            "mend that and run the same command again; what is finished is kept"
+        )
+    if strategy == "multi_worker" and isinstance(error, tf.errors.OpError):
+        reason = str(error).splitlines()[0].rpartition("}} ")[2]  # behind the operation's name
+        return (
+            f"this worker lost the others ({reason}): start all of them again with the same "
+            "commands; what is finished is kept, and a training goes on from its last checkpoint"
+        )
+    return None
 
 
 @contextlib.contextmanager
