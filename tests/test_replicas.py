@@ -18,6 +18,7 @@ from replica_runs import network
 import aekd_tf
 from aekd_tf.replicas import SupervisedModel
 
+pytestmark = pytest.mark.xdist_group("replicas")
 SCRIPT = os.path.join(os.path.dirname(__file__), "replica_runs.py")
 LAUNCHER = os.path.join(os.path.dirname(__file__), "..", "docs", "local_workers.py")
 
