@@ -22,8 +22,10 @@ setup(
         "cvxopt>=1.3",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "keras>=3.15",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "tensorboard>=2.20",
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.10",
@@ -33,7 +35,6 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "test": [
             "hypothesis>=6.100",
-            "matplotlib>=3.8",
             "mypy>=1.10",
             "pytest>=8.0",
             "pytest-xdist>=3.5",

@@ -22,7 +22,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     `hint_teachers` (the same of the second QP), `teachers_left_out` (steps without each),
     `loss` (total and components), `accuracy` and whatever else was compiled, each for training
     and validation. The custom scalars page shows all teacher weights in one chart, and all
-    losses in another.
+    losses in another. The images are the teachers' weights over training and the cosines
+    between their gradients, after every tenth epoch and the last.
 
     Args:
         log_dir: a directory of its own a run.
@@ -37,6 +38,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._step = 0
+        self._weights: list[list[float]] = []
+        self._cosines: Any = None
         charts = [
             ("Teacher weights", "^teacher_weights/.*"),
             ("Teacher weights of the hints", "^hint_teacher_weights/.*"),
@@ -69,8 +72,38 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         learning_rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         self._write({**(logs or {}), "learning_rate": learning_rate}, epoch + 1)
+        names = [name for name in logs or {} if re.fullmatch(r"teacher_weight_\d+", name)]
+        if names and hasattr(self.model, "gradient_cosines"):
+            self._weights.append([float((logs or {})[name]) for name in names])
+            self._see_cosines()
+            if len(self._weights) % 10 == 0:
+                self._draw()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch, self._cosines = epoch, None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        # Validation in the course of training: Keras is about to reset the metrics.
+        if hasattr(self.model, "gradient_cosines"):
+            self._see_cosines()
+
+    def _see_cosines(self) -> None:
+        if self._cosines is None:
+            self._cosines = self.model.gradient_cosines()
+
+    def _draw(self) -> None:
+        from aekd_tf import pictures
+
+        with self._writer("train").as_default(step=self._epoch + 1):
+            for name, figure in {
+                "teacher_weights/over_training": pictures.heat_map(self._weights),
+                "teachers/gradient_cosines": pictures.cosines(self._cosines),
+            }.items():
+                tf.summary.image(name, pictures.pixels(figure))
 
     def on_train_end(self, logs: Any = None) -> None:
+        if len(self._weights) % 10:
+            self._draw()
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
@@ -110,11 +143,12 @@ class ProgressBar(keras.callbacks.Callback):
         label: what is being trained.
         steps: of the whole fit, all epochs together.
         done: of these, before the fit.
+        shown: whether there is a bar at all.
     """
 
-    def __init__(self, label: str, steps: int, done: int = 0):
+    def __init__(self, label: str, steps: int, done: int = 0, shown: bool = True):
         super().__init__()
-        self.label, self.steps, self.done = label, steps, done
+        self.label, self.steps, self.done, self.shown = label, steps, done, shown
         self._bar: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -130,7 +164,9 @@ class ProgressBar(keras.callbacks.Callback):
             ascii=" =",
             dynamic_ncols=True,
             # Of a cluster's workers the chief reports.
-            disable=not self.model.distribute_strategy.extended.should_save_summary,
+            disable=not (
+                self.shown and self.model.distribute_strategy.extended.should_save_summary
+            ),
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -168,25 +204,25 @@ class BestEpoch(keras.callbacks.Callback):
         super().__init__()
         self.network = network
         self.accuracy, self.epoch = -1.0, 0
-        self._weights: list[Any] = []
+        self.weights: list[Any] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         accuracy = float((logs or {})["val_accuracy"])
         if accuracy > self.accuracy:
             self.accuracy, self.epoch = accuracy, epoch + 1
-            self._weights = self.network.get_weights()
+            self.weights = self.network.get_weights()
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:
         """What a checkpoint keeps of it, as JSON and as arrays."""
-        return {"accuracy": self.accuracy, "epoch": self.epoch}, self._weights
+        return {"accuracy": self.accuracy, "epoch": self.epoch}, self.weights
 
     def restore(self, content: dict[str, Any], weights: list[Any]) -> None:
         """Takes up a state again."""
         self.accuracy, self.epoch = float(content["accuracy"]), int(content["epoch"])
-        self._weights = weights
+        self.weights = weights
 
     def restored(self) -> keras.Model:
         """A copy of the network as it was at the best epoch."""
         best = keras.models.clone_model(self.network)
-        best.set_weights(self._weights)
+        best.set_weights(self.weights)
         return best

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from aekd_tf import weighting as weightings
@@ -16,7 +17,7 @@ from aekd_tf.absent import LeftOutTeachers, finite_or_absent
 from aekd_tf.cached_teachers import CachedTeachers, split_batch, teacher_outputs
 from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
 from aekd_tf.ensemble import TeacherEnsemble
-from aekd_tf.gradients import example_shares, gradient_conflict, gram_matrix, teacher_gradients
+from aekd_tf.gradients import example_shares, gram_matrix, teacher_gradients
 from aekd_tf.hints import (
     HintLayers,
     HintRegressors,
@@ -317,6 +318,13 @@ class EnsembleDistiller(GlobalBatch):
             bound.arguments["callbacks"] = [*(c for c in given if c is not None), *own]
         return super().fit(*bound.args[1:], **bound.kwargs)
 
+    def gradient_cosines(self) -> np.ndarray:
+        """`[M, M]`: cosines between the teachers' gradients w.r.t. the student's logits.
+
+        Mean over the steps of the epoch that was begun last, until something is evaluated.
+        """
+        return keras.ops.convert_to_numpy(self._weights_tracker.cosines())
+
     def unused_in_evaluation(self) -> set[str]:
         names = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
         return names | set(self._hint_weights_tracker.result() if self.hints is not None else ())
@@ -361,7 +369,7 @@ class EnsembleDistiller(GlobalBatch):
         """The teachers' losses `[M]` as one, by the weights that `gram` asks for."""
         weights, gap = weighting.among(gram, present)
         weights = tf.stop_gradient(weights)
-        tracker.update_state(weights, gap, gradient_conflict(gram), present)
+        tracker.update_state(weights, gap, gram, present)
         return tf.tensordot(weights, losses, 1)
 
     def _check_classes(self, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:

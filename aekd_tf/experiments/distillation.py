@@ -34,7 +34,7 @@ def run(config: Config) -> dict[str, Any]:
     dataset = training.load_data(config)
     training.check_steps(config, dataset)
     found = teachers.plan(config, dataset)
-    caches = _caches(config, dataset)
+    caches = caches_of(config, dataset)
     for index, teacher in enumerate(found):
         if not teacher.exists:
             continue
@@ -70,7 +70,7 @@ def _train_and_report(
     networks: Any = None
     if caches:
         teachers.train_missing(config, dataset, found, total)
-        digests = _fill(config, found, caches[-1])
+        digests = fill(config, found, caches[-1])
     if not caches or hinted:
         networks = teachers.train_or_load(config, dataset, found, total)
         digests = [teacher_digest(network) for network in networks]
@@ -81,11 +81,11 @@ def _train_and_report(
                 f"{students.path(config, student, 'keras')} was distilled from other teachers than "
                 f"{', '.join(t.path for t in found)}: delete it, or choose another --output_dir"
             )
-    scores = _evaluate(dataset, found, networks, caches[-1] if caches else None)
+    scores = evaluate(dataset, found, networks, caches[-1] if caches else None)
     cache = caches[0] if caches else None
     if cache is not None and missing:
         _announce(config, found, cache)
-        _fill(config, found, cache)
+        fill(config, found, cache)
         networks = networks or cache.teachers
     for student in missing:
         count += 1
@@ -133,7 +133,7 @@ def _train_and_report(
     return results
 
 
-def _caches(config: Config, dataset: data.Dataset) -> list[TeacherCache]:
+def caches_of(config: Config, dataset: data.Dataset) -> list[TeacherCache]:
     """Of the teachers' outputs: for training and for the test images; none without a cache."""
     if not config.cache_views:
         return []
@@ -170,7 +170,7 @@ def _announce(config: Config, found: list[teachers.Teacher], cache: TeacherCache
     )
 
 
-def _fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) -> list[str]:
+def fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) -> list[str]:
     """Computes what is missing; returns the teachers' digests."""
     output.make_directory(config.cache_dir, "--cache_dir")
     names = [_cache_name(cache.dataset, teacher) for teacher in found]
@@ -187,7 +187,7 @@ def _fill(config: Config, found: list[teachers.Teacher], cache: TeacherCache) ->
     return cache.digests
 
 
-def _evaluate(
+def evaluate(
     dataset: data.Dataset,
     found: list[teachers.Teacher],
     networks: list[keras.Model] | None,

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from aekd_tf.data import DataError
 from aekd_tf.experiments.config import UserError
@@ -21,10 +22,13 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
     cannot be written, 130 when interrupted and 143 when terminated; what is finished by then
     stays on disk, and a training goes on from its last checkpoint.
     """
+    from aekd_tf.experiments import paper
+
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        config = parse(experiment, sys.argv[1:] if arguments is None else arguments)
+        config = paper.parse(given) if experiment == "paper" else parse(experiment, given)
         if config is None:
-            print(help_text(experiment))
+            print(paper.help_text() if experiment == "paper" else help_text(experiment))
             return 0
         with _quiet_start():
             from aekd_tf.experiments import distillation, strategies, teachers
@@ -35,7 +39,8 @@ def main(experiment: str, arguments: Sequence[str] | None = None) -> int:
         return _refusal(str(error))
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT, "")
-    run = teachers.run if experiment == "teachers" else distillation.run
+    runs = {"teachers": teachers.run, "paper": paper.run}
+    run: Any = runs.get(experiment, distillation.run)
     # Of several workers the chief reports.
     heard = contextlib.nullcontext() if strategies.is_chief() else _silence()
     try:

@@ -136,8 +136,8 @@ def train(
     """
     training.start_reproducibly(config.seed, config.jit_compile)
     with strategies.strategy(config.strategy).scope():
-        network = _network(config, dataset)
-        model = _distiller(config, network, networks, student)
+        network = create_network(config, dataset)
+        model = distiller(config, network, networks, student)
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     started = time.monotonic()
     history, best = training.train(
@@ -156,7 +156,7 @@ def train(
         checkpoint=path(config, student, "checkpoint"),
         identity={**config.recorded(), "student": student.name, "teacher_weights": digests},
         checkpoint_every=config.checkpoint_every,
-        views=_views(config, student, cache),
+        views=views(config, student, cache),
     )
     test = training.accuracy(network, dataset, dataset.test)
     figures: dict[str, Any] = {
@@ -166,8 +166,8 @@ def train(
             "accuracy"
         ],
         "best_validation_epoch": best.epoch,
-        "teacher_weights": _mean_weights(history, "teacher_weight_"),
-        "hint_teacher_weights": _mean_weights(history, "hint_teacher_weight_"),
+        "teacher_weights": mean_weights(history, "teacher_weight_"),
+        "hint_teacher_weights": mean_weights(history, "hint_teacher_weight_"),
         "hint_weight": student.hint_weight,
         "teachers": digests,
         "seconds": round(time.monotonic() - started, 1),
@@ -182,7 +182,7 @@ def train(
     return figures
 
 
-def _network(config: Config, dataset: data.Dataset) -> keras.Model:
+def create_network(config: Config, dataset: data.Dataset) -> keras.Model:
     """An untrained student."""
     policy = keras.config.dtype_policy()
     if config.mixed_precision != "none":
@@ -213,14 +213,14 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
     networks = [known[name] for name in config.networks()]
     try:
         student = Student("fitnets", "fitnets", 1.0)
-        _distiller(config, _network(config, dataset), networks, student).build(
+        distiller(config, create_network(config, dataset), networks, student).build(
             (None, *dataset.image_shape)
         )
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _views(config: Config, student: Student, cache: TeacherCache | None) -> dict[str, Any]:
+def views(config: Config, student: Student, cache: TeacherCache | None) -> dict[str, Any]:
     """How the training images and the teachers' logits are had."""
     if cache is None:
         return {"view_seed": config.view_seed}
@@ -237,13 +237,14 @@ def _views(config: Config, student: Student, cache: TeacherCache | None) -> dict
     return {"views": cache.views.count, "view_seed": cache.views.seed, "teacher_outputs": read}
 
 
-def _distiller(
+def distiller(
     config: Config,
     network: keras.Model,
     networks: Sequence[keras.Model] | CachedTeachers,
     student: Student,
+    weighting: Weighting | None = None,
 ) -> keras.Model:
-    """What is fitted by the student's method."""
+    """What is fitted by the student's method; with a `weighting` of its own if one is given."""
     method = student.method
     if method == "alone":
         return SupervisedModel(network)
@@ -257,11 +258,10 @@ def _distiller(
         options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
     if method == "kd":
         networks = CachedTeachers(1) if isinstance(networks, CachedTeachers) else networks[:1]
-    weighting: Weighting = UniformWeighting("losses")
-    if method in ("aekd", "aekd_hints"):
-        weighting = AdaptiveWeighting(*adaptive)
-    elif method == "average_outputs":
-        weighting = UniformWeighting("outputs")
+    if weighting is None:
+        weighting = UniformWeighting("outputs" if method == "average_outputs" else "losses")
+        if method in ("aekd", "aekd_hints"):
+            weighting = AdaptiveWeighting(*adaptive)
     return EnsembleDistiller(
         network,
         networks,
@@ -279,7 +279,7 @@ def hints(config: Config) -> Hints:
     return Hints(student, teachers or student, config.hint_first_epoch, config.hint_pooling)
 
 
-def _mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:
+def mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:
     """Mean over the epochs of every teacher's weight; None without such weights."""
     count = sum(name.startswith(prefix) for name in history)
     columns = [history[f"{prefix}{index}"] for index in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -93,13 +93,15 @@ def train(
     batch_size: int,
     learning_rate: float,
     seed: int,
-    log_dir: str,
+    log_dir: str | None,
     jit_compile: bool = False,
     steps_per_execution: int = 1,
     checkpoint: str,
     identity: dict[str, Any],
     checkpoint_every: str,
     views: dict[str, Any] | None = None,
+    progress: bool = True,
+    more_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[dict[str, list[float]], BestEpoch]:
     """Trains `model` by the recipe, with a progress bar and TensorBoard logs.
 
@@ -109,7 +111,10 @@ def train(
             was traced serves again, so the settings must be those of the first time.
         network: the classifier that is trained.
         label: what the progress bar calls it.
+        log_dir: of TensorBoard's files; none are written without.
         views: further arguments of `data.training_pipeline`.
+        progress: whether a bar is shown.
+        more_callbacks: of the `fit`.
         checkpoint: file that the training's state is saved to, and taken up from.
         identity: what the training is, for the checkpoint.
         checkpoint_every: see `parse_interval`.
@@ -146,15 +151,11 @@ def train(
         every = parse_interval(checkpoint_every)
         resumable = Resumable(checkpoint, identity, best, steps, epochs, every)
         done = resumable.position
-        if not done and strategies.is_chief():  # of a training that was interrupted
+        if log_dir and not done and strategies.is_chief():  # of a training that was interrupted
             shutil.rmtree(log_dir, ignore_errors=True)
-        bar = ProgressBar(label, steps * epochs, done)
-        callbacks = [
-            best,
-            bar,
-            DistillationTensorBoard(log_dir),
-            resumable,
-        ]
+        bar = ProgressBar(label, steps * epochs, done, progress)
+        logs = [DistillationTensorBoard(log_dir)] if log_dir else []
+        callbacks = [best, bar, *logs, *more_callbacks, resumable]
         with SIGNALS.held(), contextlib.closing(bar):
             # Of an epoch that was begun the rest, then the epochs to come.
             for until in sorted({min(resumable.epoch + (resumable.step > 0), epochs), epochs}):

@@ -1,0 +1,119 @@
+"""A report's parts, as Markdown and as one HTML page that opens from disk."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    text: str
+    level: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG that lies beside the report."""
+
+    file: str
+    caption: str
+
+
+Part = Heading | Text | Code | Table | Picture
+
+
+def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Mean and half width of its 95% interval (Student's t); the latter NaN of one value."""
+    from scipy import stats
+
+    count = len(values)
+    if count < 2:
+        return float(np.mean(values)), float("nan")
+    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    return float(np.mean(values)), float(half)
+
+
+def shown(values: Sequence[float] | np.ndarray, signed: bool = False) -> str:
+    """`mean +- half width` of values in %, empty without values."""
+    if not len(values):
+        return ""
+    mean, half = interval(values)
+    text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
+    return text if np.isnan(half) else f"{text} +- {half:.2f}"
+
+
+def markdown(parts: Sequence[Part]) -> str:
+    """The report as GitHub shows it."""
+    blocks = []
+    for part in parts:
+        if isinstance(part, Heading):
+            blocks.append("#" * part.level + " " + part.text)
+        elif isinstance(part, Text):
+            blocks.append(part.text)
+        elif isinstance(part, Code):
+            blocks.append("\n".join(f"    {line}" for line in part.text.splitlines()))
+        elif isinstance(part, Picture):
+            blocks.append(f"![{part.caption}]({part.file})")
+        else:
+            rows = [part.header, ["--:"] * len(part.header), *part.rows]
+            blocks.append("\n".join("| " + " | ".join(row) + " |" for row in rows))
+    return "\n\n".join(blocks) + "\n"
+
+
+STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;"
+    "border-bottom:1px solid #ccc}pre{background:#f4f4f4;padding:.7em;overflow:auto}"
+    "img{max-width:100%}"
+)
+
+
+def page(parts: Sequence[Part], directory: str, title: str) -> str:
+    """The report as one HTML page, pictures of `directory` included."""
+    body = []
+    for part in parts:
+        if isinstance(part, Heading):
+            body.append(f"<h{part.level}>{html.escape(part.text)}</h{part.level}>")
+        elif isinstance(part, Text):
+            body.append(f"<p>{html.escape(part.text)}</p>")
+        elif isinstance(part, Code):
+            body.append(f"<pre>{html.escape(part.text)}</pre>")
+        elif isinstance(part, Picture):
+            with open(os.path.join(directory, part.file), "rb") as file:
+                content = base64.b64encode(file.read()).decode("ascii")
+            caption = html.escape(part.caption)
+            source = f"data:image/png;base64,{content}"
+            body.append(f'<p><img alt="{caption}" src="{source}"><br>{caption}</p>')
+        else:
+            lines = [("th", part.header), *(("td", row) for row in part.rows)]
+            rows = [
+                "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row) + "</tr>"
+                for tag, row in lines
+            ]
+            body.append("<table>" + "".join(rows) + "</table>")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style>{''.join(body)}</html>\n"
+    )

@@ -1,0 +1,96 @@
+"""Pictures of accuracy with its intervals, and of the teachers' weights and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+MARKS = ("o", "s", "^", "v", "D", "P", "X")
+
+
+def curves(
+    lines: dict[str, list[tuple[float, float, float]]],
+    x_label: str,
+    level: tuple[str, float, float] | None = None,
+) -> Figure:
+    """Mean accuracy in % with 95% intervals: by name, points `(x, mean, half width)`.
+
+    `level` is drawn as a band across: name, mean, half width.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.8))
+    for (name, points), colour, mark in zip(lines.items(), COLOURS, MARKS, strict=False):
+        x, mean, half = (np.array(column) for column in zip(*points, strict=True))
+        axis.errorbar(x, mean, np.nan_to_num(half), fmt=f"{mark}-", color=colour, label=name,
+                      capsize=3, ms=4)  # fmt: skip
+    if level is not None:
+        name, height, width = level
+        axis.axhline(height, color="#555555", ls="--", lw=1, label=name)
+        axis.axhspan(height - width, height + width, color="#555555", alpha=0.12)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> Figure:
+    """The teachers' weights `[epochs, M]` over training."""
+    figure, axis = plt.subplots(figsize=(6, 3))
+    image = axis.imshow(
+        np.transpose(weights), aspect="auto", cmap="viridis", interpolation="nearest", vmin=0
+    )
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("teacher")
+    axis.set_title(title, fontsize=9)
+    figure.colorbar(image, label="weight")
+    return figure
+
+
+def cosines(matrix: Any, title: str = "") -> Figure:
+    """The cosines `[M, M]` between the teachers' gradients."""
+    figure, axis = plt.subplots(figsize=(4.4, 3.6))
+    image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
+    axis.set_xlabel("teacher")
+    axis.set_ylabel("teacher")
+    axis.set_title(title, fontsize=9)
+    figure.colorbar(image, label="cosine of the gradients")
+    return figure
+
+
+def effective(trajectories: dict[str, Any]) -> Figure:
+    """The effective number of teachers, 1 / sum w^2, over training, by name of the run."""
+    figure, axis = plt.subplots(figsize=(6, 3.4))
+    for (name, weights), colour in zip(trajectories.items(), COLOURS, strict=False):
+        values = 1 / np.sum(np.square(weights), 1)
+        axis.plot(np.arange(1, len(values) + 1), values, color=colour, label=name)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("effective number of teachers")
+    axis.set_ylim(1)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def save(figure: Figure, path: str) -> None:
+    """Writes a PNG."""
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """`[1, height, width, 4]` uint8, for TensorBoard."""
+    figure.tight_layout()
+    figure.canvas.draw()
+    image = np.asarray(figure.canvas.buffer_rgba())[None].copy()  # type: ignore[attr-defined]
+    plt.close(figure)
+    return image
