@@ -9,6 +9,7 @@ import pytest
 from aekd_tf.experiments import (
     authors_solver,
     cells,
+    grids,
     paper,
     paper_report,
     paper_values,
@@ -29,9 +30,9 @@ CELLS = [
 
 
 def test_every_cell_of_the_paper_is_there():
-    preset = cells.PRESETS["paper"]
+    preset = grids.PRESETS["paper"]
     asked = {
-        (c.dataset, c.student, c.size, c.method) for n in (1, 2, 3) for c in cells.table(n, preset)
+        (c.dataset, c.student, c.size, c.method) for n in (1, 2, 3) for c in grids.table(n, preset)
     }
     for table in paper_values.TABLES.values():
         for (dataset, student), rows in table.items():
@@ -39,10 +40,10 @@ def test_every_cell_of_the_paper_is_there():
                 for method, _ in zip(paper_values.METHODS, values, strict=False):
                     assert (dataset, student, size, method) in asked
     assert ("cifar100", "resnet20", 3, "aekd") in asked  # the heterogeneous ensemble
-    tolerances = [c.tolerance for c in cells.figure(3, preset)]
+    tolerances = [c.tolerance for c in grids.figure(3, preset)]
     assert tolerances[0] is None
     assert max(t for t in tolerances if t) == 1.0
-    assert {c.size for c in cells.figure(3, preset)} == {20}
+    assert {c.size for c in grids.figure(3, preset)} == {20}
 
 
 def test_one_teacher_has_nothing_to_weight():
@@ -109,7 +110,7 @@ def test_help(capsys):
 def tiny(monkeypatch):
     """Digits with few images, teachers and epochs."""
     preset = dataclasses.replace(
-        cells.PRESETS["digits"],
+        grids.PRESETS["digits"],
         teacher="resnet8",
         mixed=("resnet8", "wrn_16_1"),
         sizes=(1, 2),
@@ -120,7 +121,7 @@ def tiny(monkeypatch):
             *("--teacher_epochs=1", "--cache_views=2", "--preset=paper"),
         ),
     )
-    monkeypatch.setitem(cells.PRESETS, "digits", preset)
+    monkeypatch.setitem(grids.PRESETS, "digits", preset)
     return preset
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from aekd_tf.checks import check_choice
-from aekd_tf.experiments import cells, output
+from aekd_tf.experiments import cells, grids, output
 from aekd_tf.experiments.config import UserError
 from aekd_tf.experiments.main import main
 
@@ -36,7 +36,7 @@ class PaperConfig:
     strategy: str = "none"
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, tuple(cells.PRESETS))
+        check_choice("preset", self.preset, tuple(grids.PRESETS))
         known = {"table": (1, 2, 3), "figure": (2, 3), "question": (1, 2, 3)}
         given = {"table": self.tables, "figure": self.figures, "question": self.questions}
         for name, numbers in given.items():
@@ -108,7 +108,7 @@ def parse(arguments: Sequence[str]) -> PaperConfig | None:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     given = values.flag_values_dict()
     try:
-        preset = cells.PRESETS.get(given["preset"])
+        preset = grids.PRESETS.get(given["preset"])
         output_dir = given["output_dir"]
         output_dir = f"runs/paper_{given['preset']}" if output_dir is None else output_dir
         output_dir = os.path.expanduser(output_dir)
@@ -137,11 +137,11 @@ def _numbers(name: str, given: list[str] | None) -> tuple[int, ...]:
 
 def wanted(config: PaperConfig) -> list[cells.Cell]:
     """All cells that are asked for, once a seed."""
-    preset = cells.PRESETS[config.preset]
-    found = [cell for number in config.tables for cell in cells.table(number, preset)]
-    found += [cell for number in config.figures for cell in cells.figure(number, preset)]
-    found += [cell for number in config.questions for cell in cells.question(number, preset)]
-    return cells.over_seeds(found, config.seeds)
+    preset = grids.PRESETS[config.preset]
+    found = [cell for number in config.tables for cell in grids.table(number, preset)]
+    found += [cell for number in config.figures for cell in grids.figure(number, preset)]
+    found += [cell for number in config.questions for cell in grids.question(number, preset)]
+    return grids.over_seeds(found, config.seeds)
 
 
 def run(config: PaperConfig) -> None:
@@ -150,7 +150,7 @@ def run(config: PaperConfig) -> None:
 
     asked = wanted(config)
     output.make_directory(config.output_dir, "--output_dir")
-    preset = cells.PRESETS[config.preset]
+    preset = grids.PRESETS[config.preset]
     with output.locked(config.output_dir, "--output_dir"):
         sweep = Sweep(preset, config.output_dir, config.teachers_dir, config.data_dir)
         if not config.render:
@@ -179,7 +179,7 @@ def report_parts(config: PaperConfig, results: Any, trajectories: Any, directory
     from aekd_tf.experiments import paper_report
     from aekd_tf.experiments.report import Code, Heading, Text
 
-    preset = cells.PRESETS[config.preset]
+    preset = grids.PRESETS[config.preset]
     asked = {"table": config.tables, "figure": config.figures, "question": config.questions}
     options = [f"--{k}={','.join(map(str, v))}" for k, v in asked.items() if v]
     command = ["python -m aekd_tf.experiments.paper", f"--preset={config.preset}", *options]
@@ -190,7 +190,7 @@ def report_parts(config: PaperConfig, results: Any, trajectories: Any, directory
             "Test accuracy in %, mean and 95% interval (Student's t) over n student seeds; the "
             "teachers are the same for all. `minus average` is the difference, in points, to AVER "
             "(for AE-KD* to FitNets) on the same seeds and teachers. Every training has the flags "
-            f"`{' '.join(preset.flags)}`; C is {cells.TOLERANCE} where it is not named."
+            f"`{' '.join(preset.flags)}`; C is {grids.TOLERANCE} where it is not named."
         ),
     ]
     for number in config.tables:

@@ -8,8 +8,9 @@ import os
 import numpy as np
 
 from aekd_tf import pictures
-from aekd_tf.experiments import cells, paper_values
-from aekd_tf.experiments.cells import Cell, Preset, Result
+from aekd_tf.experiments import grids, paper_values
+from aekd_tf.experiments.cells import Cell, Result
+from aekd_tf.experiments.grids import Preset
 from aekd_tf.experiments.paper_values import TITLES
 from aekd_tf.experiments.report import (
     Heading,
@@ -61,7 +62,7 @@ def verdict(differences: list[np.ndarray]) -> str:
 
 
 def _row(results: Results, cell: Cell, title: list[str]) -> list[str]:
-    adaptive = cell.method in cells.ADAPTIVE
+    adaptive = cell.method in grids.ADAPTIVE
     difference = paired(results, cell, average(cell)) if adaptive else np.zeros(0)
     rows = [row for key, row in results.items() if key.traced == cell.traced]
     effective = [row.effective_teachers for row in rows if not np.isnan(row.effective_teachers)]
@@ -82,7 +83,7 @@ def table_parts(number: int, preset: Preset, results: Results, directory: str) -
     """One of the paper's tables, ours and where there is one the paper's number."""
     published = paper_values.TABLES[number]
     parts: list[Part] = [Heading(f"Table {number}")]
-    wanted = cells.table(number, preset)
+    wanted = grids.table(number, preset)
     rows = []
     for cell in wanted:
         theirs = ""
@@ -100,14 +101,14 @@ def table_parts(number: int, preset: Preset, results: Results, directory: str) -
         rows.append([*_row(results, cell, title), theirs])
     header = ["data", "student", "teachers", "M", "method", *_COLUMNS, "paper"]
     parts.append(Table(header, rows))
-    adaptive = [cell for cell in wanted if cell.method in cells.ADAPTIVE and cell.size > 1]
+    adaptive = [cell for cell in wanted if cell.method in grids.ADAPTIVE and cell.size > 1]
     parts.append(Text(verdict([paired(results, cell, average(cell)) for cell in adaptive])))
     return parts
 
 
 def figure_parts(number: int, preset: Preset, results: Results, directory: str) -> list[Part]:
     """Figure 2 or 3."""
-    wanted = cells.figure(number, preset)
+    wanted = grids.figure(number, preset)
     first = wanted[0]
     lines: dict[str, list[tuple[float, float, float]]] = {}
     level = None
@@ -154,13 +155,13 @@ def question_parts(
     directory: str,
 ) -> list[Part]:
     """One of the three questions, with its table and pictures."""
-    wanted = cells.question(number, preset)
+    wanted = grids.question(number, preset)
     parts: list[Part] = [Heading(QUESTIONS[number])]
     rows = []
     for cell in wanted:
-        adaptive = cell.method in cells.ADAPTIVE
+        adaptive = cell.method in grids.ADAPTIVE
         weighting = f"{cell.batch_gradient}{', normalised' if cell.normalize else ''}"
-        _, bad = cells.spoilt(cell.teachers)
+        _, bad = grids.spoilt(cell.teachers)
         found = [row for key, row in results.items() if key.traced == cell.traced and row.weights]
         weights = np.array([[float(w) for w in row.weights.split()] for row in found])
         share = f"{weights[:, :bad].sum(1).mean():.2f}" if bad and len(weights) else ""
@@ -178,10 +179,10 @@ def question_parts(
         3: ["solver", "steps at the start"],
     }[number]
     parts.append(Table(["M", "method", "C", *extra_names, *_COLUMNS], rows))
-    adaptive_cells = [cell for cell in wanted if cell.method in cells.ADAPTIVE and cell.size > 1]
+    adaptive_cells = [cell for cell in wanted if cell.method in grids.ADAPTIVE and cell.size > 1]
     parts.append(Text(verdict([paired(results, cell, average(cell)) for cell in adaptive_cells])))
     seen = [cell for cell in adaptive_cells if cell.traced in trajectories]
-    chosen = [cell for cell in seen if cell.tolerance == cells.TOLERANCE][:7]
+    chosen = [cell for cell in seen if cell.tolerance == grids.TOLERANCE][:7]
     if chosen:
         named = {_name(cell): trajectories[cell.traced].weights for cell in chosen}
         file = f"question{number}_effective.png"

@@ -23,6 +23,7 @@ from aekd_tf.ensemble import accuracies
 from aekd_tf.experiments import (
     cells,
     distillation,
+    grids,
     output,
     strategies,
     students,
@@ -94,7 +95,7 @@ class Sweep:
     """
 
     def __init__(
-        self, preset: cells.Preset, output_dir: str, teachers_dir: str, data_dir: str | None
+        self, preset: grids.Preset, output_dir: str, teachers_dir: str, data_dir: str | None
     ):
         self.preset = preset
         self.output_dir, self.teachers_dir, self.data_dir = output_dir, teachers_dir, data_dir
@@ -231,7 +232,7 @@ class Sweep:
             progress=False,
             more_callbacks=[cosines],
         )
-        if cell.seed == 0 and cell.method in cells.ADAPTIVE:
+        if cell.seed == 0 and cell.method in grids.ADAPTIVE:
             self._keep_trajectory(cell, history, cosines.matrix)
         at_start = float("nan")
         if isinstance(solver, UnscaledLibsvm):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from aekd_tf import data
-from aekd_tf.experiments import cells, output, teachers
+from aekd_tf.experiments import grids, output, teachers
 from aekd_tf.experiments.config import Config
 from aekd_tf.experiments.teachers import Teacher
 
@@ -31,7 +31,7 @@ SURER = 5.0
 def plan(config: Config, dataset: data.Dataset, group: str) -> list[Teacher]:
     """The teachers of `group`, as many as `config` has; their files are in its teachers_dir."""
     found = teachers.plan(config, dataset)
-    kind, count = cells.spoilt(group)
+    kind, count = grids.spoilt(group)
     return [_spoil(teacher, kind) if i < count else teacher for i, teacher in enumerate(found)]
 
 
