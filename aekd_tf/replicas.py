@@ -168,7 +168,13 @@ class GlobalBatch(keras.Model):
         return set()
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        logs = self.reduced_logs(super().test_step(data))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        examples = tf.cast(batch_size(x), tf.float32)
+        count = summed(examples)
+        y_pred = self(x, training=False)
+        loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
+        self.track(self._loss_tracker, loss + self.regularisation_share(), count)
+        logs = self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
         unused = self.unused_in_evaluation()
         return {name: value for name, value in logs.items() if name not in unused}
 

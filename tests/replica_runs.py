@@ -32,6 +32,11 @@ CASES = {
     "averaged": ({"weighting": "outputs"}, {"use_ema": True, "clipnorm": 0.05}, 29, True),
     "parameters": ({"weighting": "mean", "gradient_space": "parameters"}, {}, 29, False),
     "scaled": ({"weighting": "mean"}, {"loss_scaled": True, "global_clipnorm": 0.05}, 29, False),
+    "summed": (
+        {"weighting": "mean", "student_loss_weight": 0.1},
+        {"reduction": "sum"},
+        *(29, False),
+    ),
     "overflow": ({"weighting": "mean"}, {"loss_scaled": True}, 29, True),
 }
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
@@ -78,14 +83,38 @@ def distiller(settings: dict, optimizer: dict) -> aekd_tf.EnsembleDistiller:
     model = aekd_tf.EnsembleDistiller(student, teachers, weighting=weighting, **settings)
     optimizer = dict(optimizer)
     scaled = optimizer.pop("loss_scaled", False)
+    reduction = optimizer.pop("reduction", "sum_over_batch_size")
+    compile_options = optimizer.pop("compile", {})
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([4], [0.1, 0.02])
     sgd = keras.optimizers.SGD(schedule, momentum=0.9, **optimizer)
     model.compile(
         optimizer=keras.optimizers.LossScaleOptimizer(sgd) if scaled else sgd,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction),
         metrics=["accuracy"],
+        **compile_options,
     )
     return model
+
+
+REFUSED = {
+    "jit_compile": {"compile": {"jit_compile": True}},
+    "steps_per_execution": {"compile": {"steps_per_execution": 2}},
+    "gradient_accumulation_steps": {"gradient_accumulation_steps": 2},
+    "mean_with_sample_weight": {"reduction": "mean_with_sample_weight"},
+}
+
+
+def refusals(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """What is said to each thing that several replicas cannot do."""
+    found = {}
+    for name, optimizer in REFUSED.items():
+        with strategy.scope():
+            model = distiller({"weighting": "mean"}, optimizer)
+        try:
+            model.fit(batches(8, False, False), verbose=0)
+        except ValueError as error:
+            found[f"refused/{name}"] = np.array(str(error))
+    return found
 
 
 def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
@@ -130,6 +159,8 @@ def main(kind: str, target: str) -> None:
     found = {
         f"{name}/{key}": value for name in CASES for key, value in train(strategy, name).items()
     }
+    if kind == "mirrored":
+        found |= refusals(strategy)
     np.savez(target, **found)
 
 

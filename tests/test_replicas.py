@@ -80,6 +80,7 @@ def runs(tmp_path_factory):
         "averaged",
         "parameters",
         "scaled",
+        "summed",
         "overflow",
     ],
 )
@@ -102,6 +103,22 @@ def test_overflow_on_one_replica_skips_the_update_everywhere(runs, kind):
     assert runs[kind]["overflow/scale"] == runs[kind]["scaled/scale"] / 4
     weights = [value for key, value in runs[kind].items() if key.startswith("overflow/weight/")]
     assert all(np.isfinite(value).all() for value in weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("jit_compile", "use jit_compile=False"),
+        ("steps_per_execution", "use a larger batch"),
+        ("gradient_accumulation_steps", "more replicas or a larger batch do the same"),
+        ("mean_with_sample_weight", "use 'sum_over_batch_size'"),
+    ],
+)
+def test_what_replicas_cannot_do_is_refused(runs, name, advice):
+    message = str(runs["mirrored"][f"refused/{name}"])
+    assert message.startswith("2 replicas: ")
+    assert name in message
+    assert advice in message
 
 
 def test_cases_differ(runs):

@@ -24,7 +24,6 @@ def test_whole_step_is_one_static_program(options):
         optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=True,
     )
     images, labels = tf.zeros([8, 8, 8, 1]), tf.zeros([8], tf.int32)
     distiller.build(images.shape)
