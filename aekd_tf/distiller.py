@@ -183,6 +183,7 @@ class EnsembleDistiller(GlobalBatch):
             self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
 
     def build(self, input_shape: Any) -> None:
+        input_shape = split_batch(input_shape)[0]
         if self.hints is not None and not self.regressors.built:
             pooling = self.hints.pooling
             shape = feature_shape(self.student, self._hint_layers.student, input_shape)
@@ -257,8 +258,14 @@ class EnsembleDistiller(GlobalBatch):
             teacher_maps, maps_present = finite_or_absent(teacher_maps)
             absent = summed(tf.cast([~present, ~maps_present], tf.float32))
             present, maps_present = tf.unstack(absent == 0)
+            teacher_maps = [
+                tf.where(there, features, tf.zeros_like(features))
+                for there, features in zip(tf.unstack(maps_present), teacher_maps, strict=True)
+            ]
         else:
             present = summed(tf.cast(~present, tf.float32)) == 0
+        # Absent on one replica is absent on all.
+        teacher_logits = tf.where(present[:, None, None], teacher_logits, 0.0)
         count = summed(examples)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)

@@ -47,10 +47,15 @@ class GlobalBatch(keras.Model):
         if self._compile_loss is None or y is None:
             return tf.zeros([])
         loss = tf.cast(self._compile_loss(y, y_pred, sample_weight), tf.float32)
-        if num_replicas() == 1 or getattr(self.loss, "reduction", None) == "sum":
+        if num_replicas() == 1 or self._reductions() == {"sum"}:
             return loss
         # Keras gives the mean over the replica's examples divided by the number of replicas.
         return loss * num_replicas() * share
+
+    def _reductions(self) -> set[Any]:
+        """Of the compiled losses; a function of examples is averaged."""
+        losses = keras.tree.flatten(self.loss)
+        return {getattr(loss, "reduction", "mean") for loss in losses if loss is not None}
 
     def regularisation_share(self) -> tf.Tensor:
         """The layers' own losses, of which each replica adds its part."""
@@ -67,12 +72,16 @@ class GlobalBatch(keras.Model):
             pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
             variables = [variable for _, variable in pairs]
             gradients = summed([tf.convert_to_tensor(gradient) for gradient, _ in pairs])
-            scale = tf.ones([])
+            scale = tf.constant(float(optimizer.loss_scale_factor or 1.0))
             if optimizer is not self.optimizer:
                 built = self.optimizer.built
                 scale = self.optimizer.dynamic_scale if built else self.optimizer.initial_scale
                 scale = tf.convert_to_tensor(scale, tf.float32)
-            clipped = optimizer._clip_gradients([gradient / scale for gradient in gradients])
+            gradients = [gradient / scale for gradient in gradients]
+            clipped = optimizer._clip_gradients(gradients)
+            if optimizer is not self.optimizer:  # an overflow must still show after clipping
+                both = zip(clipped, gradients, strict=True)
+                clipped = [tf.where(tf.math.is_finite(g), c, g) for c, g in both]
             # The optimizer will sum again; what it would clip then is short enough.
             gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
         self.optimizer.apply(gradients, variables)
@@ -96,6 +105,7 @@ class GlobalBatch(keras.Model):
         kinds = {
             "student": self.variables,
             "optimizer": self.optimizer.variables if self.optimizer else [],
+            "metrics": self.metrics_variables,
             **self.other_variables(),
         }
         for kind, variables in kinds.items():
@@ -114,6 +124,7 @@ class GlobalBatch(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; refuses before it starts what several replicas cannot do."""
+        self._assert_compile_called("fit")
         self.check_scope()
         if self.distribute_strategy.num_replicas_in_sync > 1:
             self._check_supported()
@@ -131,9 +142,14 @@ class GlobalBatch(keras.Model):
             ),
             "gradient_accumulation_steps is not there under a strategy: more replicas or a "
             "larger batch do the same": bool(optimizer and optimizer.gradient_accumulation_steps),
-            "losses with reduction 'none' or 'mean_with_sample_weight' have no global mean: use "
-            "'sum_over_batch_size'": getattr(self.loss, "reduction", None)
-            in ("none", "mean_with_sample_weight"),
+            "ema_overwrite_frequency is not there under a strategy: use use_ema alone": bool(
+                optimizer and optimizer.use_ema and optimizer.ema_overwrite_frequency
+            ),
+            "losses whose reduction is none or mean_with_sample_weight, or not the same for all, "
+            "have no global mean: use 'sum_over_batch_size'": (
+                self._reductions() != {"sum"}
+                and not self._reductions() <= {"mean", "sum_over_batch_size"}
+            ),
         }
         for reason, asked in refused.items():
             if asked:
@@ -159,7 +175,9 @@ class GlobalBatch(keras.Model):
 
     def reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """What a step returns: Keras averages over workers along an axis, which must be there."""
-        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        strategy = self.distribute_strategy
+        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if not (several and strategy.extended._in_multi_worker_mode()):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
 

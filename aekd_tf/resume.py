@@ -178,7 +178,8 @@ class Resumable(keras.callbacks.Callback):
     def _save_if_due(self) -> None:
         if SIGNALS.received is not None:
             if self._clustered:  # the other workers go on, and could not take part
-                raise Stopped(SIGNALS.received, f" at step {self.position} of {self.total_steps}")
+                place = f" at step {self.position} of {self.total_steps}, which is not saved"
+                raise Stopped(SIGNALS.received, place)
             self.save()
             raise Stopped(
                 SIGNALS.received,

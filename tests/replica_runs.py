@@ -38,6 +38,16 @@ CASES = {
         *(29, False),
     ),
     "overflow": ({"weighting": "mean"}, {"loss_scaled": True}, 29, True),
+    "overflow_clipped": (
+        {"weighting": "mean"},
+        {"loss_scaled": True, "clipvalue": 0.5},
+        *(29, True),
+    ),
+    "scaled_by_hand": (
+        {"weighting": "mean"},
+        {"loss_scale_factor": 64.0, "clipnorm": 0.05},
+        *(29, False),
+    ),
 }
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
 OVERFLOWING = 8 + 6, 1e37
@@ -100,6 +110,7 @@ REFUSED = {
     "jit_compile": {"compile": {"jit_compile": True}},
     "steps_per_execution": {"compile": {"steps_per_execution": 2}},
     "gradient_accumulation_steps": {"gradient_accumulation_steps": 2},
+    "ema_overwrite_frequency": {"use_ema": True, "ema_overwrite_frequency": 2},
     "mean_with_sample_weight": {"reduction": "mean_with_sample_weight"},
 }
 
@@ -122,7 +133,7 @@ def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
     settings, optimizer, examples, weighted = CASES[name]
     with strategy.scope():
         model = distiller(settings, optimizer)
-    data = batches(examples, weighted, name == "overflow")
+    data = batches(examples, weighted, name.startswith("overflow"))
     history = model.fit(data, epochs=2, validation_data=data, verbose=0, shuffle=False).history
     found = {f"history/{key}": np.asarray(value) for key, value in history.items()}
     for index, variable in enumerate(model.variables):

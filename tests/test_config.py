@@ -99,6 +99,8 @@ def refused(capsys, experiment, arguments):
         (["--strategy=galaxy"], "unknown strategy 'galaxy': choose one of none, mirrored"),
         (["--strategy=mirrored", "--jit_compile"], "jit_compile cannot compile a step of strategy"),
         (["--strategy=mirrored", "--steps_per_execution=5"], "strategy=mirrored cannot do: leave"),
+        (["--strategy=tpu", "--jit_compile"], "a TPU compiles every step: leave it out"),
+        (["--strategy=tpu", "--mixed_precision=float16"], "a TPU computes in bfloat16"),
         (["--strategy=tpu", "--solver=libsvm"], "solver=libsvm leaves the graph for Python"),
         (["--strategy=multi_worker", "--checkpoint_every=10min"], "give a number of steps"),
         (["--strategy=multi_worker"], "TF_CONFIG, which is not set: see docs/distributed.md"),

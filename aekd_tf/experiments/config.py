@@ -159,7 +159,7 @@ class Config:
             if self.jit_compile:
                 raise ValueError(
                     f"jit_compile cannot compile a step of strategy={self.strategy}: leave "
-                    "jit_compile out, or use strategy=none or tpu"
+                    "jit_compile out, or use strategy=none"
                 )
             if self.steps_per_execution > 1:
                 raise ValueError(
@@ -167,6 +167,10 @@ class Config:
                     f"strategy={self.strategy} cannot do: leave it out and give a larger "
                     "--batch_size"
                 )
+        if self.strategy == "tpu" and self.jit_compile:
+            raise ValueError("jit_compile is for GPUs, a TPU compiles every step: leave it out")
+        if self.strategy == "tpu" and self.mixed_precision == "float16":
+            raise ValueError("mixed_precision is float16, a TPU computes in bfloat16: give that")
         if self.strategy == "tpu" and self.solver in REFERENCE_SOLVERS:
             raise ValueError(
                 f"solver={self.solver} leaves the graph for Python, which a TPU cannot: use "

@@ -69,7 +69,15 @@ def _explained(error: Exception, strategy: str) -> str | None:
             f"{error.filename or 'a file'} cannot be written or read ({error.strerror or error}): "
             "mend that and run the same command again; what is finished is kept"
         )
-    if strategy == "multi_worker" and isinstance(error, tf.errors.OpError):
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+        tf.errors.FailedPreconditionError,
+    )
+    if strategy == "multi_worker" and isinstance(error, lost):
         reason = str(error).splitlines()[0].rpartition("}} ")[2]  # behind the operation's name
         return (
             f"this worker lost the others ({reason}): start all of them again with the same "

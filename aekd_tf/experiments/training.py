@@ -59,8 +59,11 @@ def load_data(config: Config) -> data.Dataset:
         UserError: more examples are asked for than there are.
         DataError: the data set cannot be had.
     """
+    # The chief prepares a set that is not there yet, for the others to find.
+    if not strategies.is_chief():
+        strategies.wait_for_all()
     try:
-        return data.load(
+        dataset = data.load(
             config.dataset,
             data_dir=config.data_dir,
             train_examples=config.train_examples,
@@ -69,6 +72,9 @@ def load_data(config: Config) -> data.Dataset:
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+    if strategies.is_chief():
+        strategies.wait_for_all()
+    return dataset
 
 
 def check_steps(config: Config, dataset: data.Dataset) -> None:
@@ -143,7 +149,7 @@ def train(
     if not model.built:
         with model.distribute_strategy.scope():
             model.build((None, *dataset.image_shape))
-    if model.distribute_strategy.num_replicas_in_sync == 1:
+    if model.distribute_strategy is tf.distribute.get_strategy():  # none, or Keras builds them
         # Metrics have variables, which a checkpoint may hold, from their first use on.
         model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
     best = BestEpoch(network)
