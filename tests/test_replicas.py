@@ -230,7 +230,7 @@ def test_what_is_compiled_outside_the_scope_is_named(strategy):
         distiller = aekd_tf.EnsembleDistiller(network(0, 4), [network(1, 4)])
         optimizer = keras.optimizers.SGD(0.1)
     compiled(distiller, optimizer)
-    with pytest.raises(ValueError, match="^the metrics was made in another strategy's scope"):
+    with pytest.raises(ValueError, match=r"^the metrics was made in another strategy's scope"):
         distiller.fit(np.zeros([8, 8, 8, 1]), np.zeros(8), verbose=0)
 
 
