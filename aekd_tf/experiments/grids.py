@@ -156,7 +156,7 @@ WEAK = ("undertrainedx2", "undertrainedx4", "uniformx2", "uniformx4", "confident
 
 
 def question(number: int, preset: Preset) -> list[Cell]:
-    """Cells that one of the three questions of docs/results.md asks for, of seed 0."""
+    """Cells that one of the three questions asks for, of seed 0."""
     dataset, student = preset.subjects[0]
     group = preset.teacher
     found = []

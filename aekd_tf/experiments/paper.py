@@ -62,7 +62,7 @@ def _define() -> flags.FlagValues:
 
     add("list", "table", None, "Tables to compute, of 1, 2, 3.")
     add("list", "figure", None, "Figures to compute, of 2, 3.")
-    add("list", "question", None, "Questions of docs/results.md to answer, of 1, 2, 3.")
+    add("list", "question", None, "Questions to answer, of 1, 2, 3.")
     add(
         "string",
         "preset",
