@@ -19,7 +19,6 @@ from tqdm import tqdm
 from aekd_tf import checkpoint, data
 from aekd_tf.cache import TeacherCache
 from aekd_tf.cached_teachers import CachedTeachers
-from aekd_tf.ensemble import accuracies
 from aekd_tf.experiments import (
     cells,
     distillation,
@@ -36,14 +35,12 @@ from aekd_tf.experiments.cells import Cell, Result
 from aekd_tf.experiments.config import Config, UserError, family
 from aekd_tf.experiments.flags import parse
 from aekd_tf.resume import SIGNALS
-from aekd_tf.teacher_source import teacher_digest
 
 
 @dataclasses.dataclass
 class Group:
     """Teachers of a group and size, ready to teach."""
 
-    digests: list[str]
     networks: Any
     caches: list[TeacherCache]
     vote: float
@@ -180,20 +177,15 @@ class Sweep:
             for teacher in found:
                 teachers.check_settings(teacher)
             caches = distillation.caches_of(config, dataset)
-            networks: Any = None
-            if caches:
-                digests = distillation.fill(config, found, caches[-1])
-                distillation.fill(config, found, caches[0])
-                networks = caches[0].teachers
-                assert isinstance(dataset.test, data.Split)
-                names = [teacher.name for teacher in found]
-                scores = accuracies([(caches[-1].logits(), dataset.test.labels)], names, None)
-            else:
+            for cache in caches:
+                distillation.fill(config, found, cache)
+            networks: Any = caches[0].teachers if caches else None
+            if not caches:
                 with strategies.strategy(config.strategy).scope():
                     networks = [teachers.load(teacher, dataset, config) for teacher in found]
-                digests = [teacher_digest(network) for network in networks]
-                scores = distillation.evaluate(dataset, found, networks, None)
-            self._groups[key] = Group(digests, networks, caches, scores["majority_vote"])
+            test = caches[-1] if caches else None
+            scores = distillation.evaluate(dataset, found, networks, test)
+            self._groups[key] = Group(networks, caches, scores["majority_vote"])
         return self._groups[key]
 
     def _train(self, cell: Cell, config: Config, dataset: data.Dataset) -> Result:
