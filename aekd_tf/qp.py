@@ -68,17 +68,21 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
       trace-normalised matrix. References: they leave the graph through
       `tf.numpy_function`, so they do not compile under XLA.
 
-    Both in-graph solvers first divide `G` by its largest entry, which makes them exact at
-    every scale, and take rounds of such steps, each round followed by Newton steps over the
-    teachers that are at no bound. A problem is solved when
+    Both in-graph solvers first scale `G` by a power of two, which rounds nothing, and take
+    rounds of such steps, each followed by Newton steps over the teachers that are at no bound.
+    The Newton system is solved in pairs of floats, so that float32 keeps curvatures down to
+    6e-11 of the largest entry. A problem is solved when
 
         max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  tol * scale
 
     with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
-    left side is an upper bound of `gap(w)`. A problem also stops when a whole round no
-    longer lowers `f`, which only rounding can bring about; either way the returned `gap`
-    says what was reached. The programs hold no py_function and, at static shapes, no custom
-    call, no dynamic dimension and no float64 that was not asked for.
+    left side is an upper bound of `gap(w)`. After the first rounds each frees one teacher, as
+    an active-set method does, and a problem also stops when such a round no longer lowers `f`,
+    which only rounding can bring about; either way the returned `gap` says what was reached.
+    Where rounding has made `G` indefinite, with smallest eigenvalue -e, there are several local
+    minima: what is said above of `f(w)` and `gap(w)` then holds but for `e/2 ||w - w*||^2`.
+    The programs hold no py_function and, at static shapes, no custom call, no dynamic
+    dimension and no float64 that was not asked for.
 
     Args:
         gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is

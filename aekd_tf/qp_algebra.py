@@ -41,13 +41,24 @@ everywhere = _reduction(tf.reduce_all)
 
 
 def normalised(gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`(gram / its largest entry, finite)`; what is not finite becomes zero."""
+    """`(gram over a power of two, its largest entry then 0.5 to 1; finite)`.
+
+    A power of two, because dividing by the entry itself would round the others: another problem,
+    where the optimum is smaller than that rounding. What is not finite becomes zero.
+    """
     finite = everywhere(everywhere(tf.math.is_finite(gram)))
     gram = tf.where(finite[..., None, None], gram, tf.zeros([], gram.dtype))
     largest = largest_of(largest_of(tf.abs(gram), keepdims=True), -2, keepdims=True)
     # A finite matrix may still overflow under symmetrisation: scale first, then symmetrise.
-    gram = tf.math.divide_no_nan(gram, largest)
+    gram = tf.math.divide_no_nan(gram, _power_of_two(largest)) / 2
     return (gram + tf.linalg.matrix_transpose(gram)) / 2, finite
+
+
+def _power_of_two(value: tf.Tensor) -> tf.Tensor:
+    """The largest that is not above `value`; 0 of 0."""
+    integer, kept = (tf.int32, 0xFF << 23) if value.dtype == tf.float32 else (tf.int64, 0x7FF << 52)
+    bits = tf.bitwise.bitwise_and(tf.bitcast(value, integer), tf.constant(kept, integer))
+    return tf.bitcast(bits, value.dtype)
 
 
 def start(caps: tf.Tensor) -> tf.Tensor:
@@ -72,7 +83,7 @@ def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         return matvec(gram, weights)
     # Twelve leading bits each make the large products exact. Rounded to multiples of 2^-23
     # their sum, at most 1, is exact too; what is left is too small for its rounding to show.
-    gram_high, weights_high = _leading_bits(gram), _leading_bits(weights)
+    gram_high, weights_high = leading_bits(gram), leading_bits(weights)
     large = gram_high * weights_high[..., :, None]
     coarse = tf.round(large * 2.0**23)
     small = (gram - gram_high) * weights[..., :, None]
@@ -81,9 +92,11 @@ def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return total(coarse, -2) * 2.0**-23 + total(small, -2)
 
 
-def _leading_bits(value: tf.Tensor) -> tf.Tensor:
-    kept = tf.bitwise.bitwise_and(tf.bitcast(value, tf.int32), tf.constant(-4096, tf.int32))
-    return tf.bitcast(kept, tf.float32)
+def leading_bits(value: tf.Tensor) -> tf.Tensor:
+    """The leading half of the bits, so that a product of two is exact."""
+    integer, kept = (tf.int32, -(2**12)) if value.dtype == tf.float32 else (tf.int64, -(2**27))
+    bits = tf.bitwise.bitwise_and(tf.bitcast(value, integer), tf.constant(kept, integer))
+    return tf.bitcast(bits, value.dtype)
 
 
 def certify(gram: tf.Tensor, caps: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -16,6 +16,10 @@ from aekd_tf.qp_algebra import (
     start,
     total,
 )
+from aekd_tf.qp_pairs import Pair, minus, newton_direction, pair, plus, precision
+
+# After these, rounds take single steps.
+FIRST_ROUNDS = 3
 
 
 def stop_tolerance(dtype: tf.DType) -> float:
@@ -44,11 +48,21 @@ class CappedSimplexSolver:
 
     def run(self, solver: str) -> tuple[tf.Tensor, tf.Tensor]:
         """`(weights, iterations)` when every problem is solved or has stopped moving."""
-        inner = self._smo_steps if solver == "smo" else self._projected_steps
 
         def round_(weights, gradient, iterations, active, rounds):
             before = total(weights * gradient, -1) / 2
-            weights, iterations = inner(weights, gradient, iterations, active)
+            # Later rounds free one teacher at a time, as an active-set method does: what is left is
+            # decided by curvatures that first-order steps do not feel.
+            many = tf.where(rounds < FIRST_ROUNDS, 2 * self.size + 10, 1)
+            if solver == "projected":
+                many = tf.where(rounds < FIRST_ROUNDS, 1, self.size)
+                weights, iterations = tf.cond(
+                    rounds < FIRST_ROUNDS,
+                    lambda: self._projected_steps(weights, iterations, active),
+                    lambda: (weights, iterations),
+                )
+                gradient = accurate_matvec(self.gram, weights)
+            weights, iterations = self._smo_steps(weights, gradient, iterations, active, many)
             # Asked of a fresh gradient: the steps' own one has drifted.
             gradient = accurate_matvec(self.gram, weights)
             active &= self._unsolved(weights, gradient)
@@ -56,9 +70,10 @@ class CappedSimplexSolver:
             def newton():
                 moved, fresh, steps = self._newton_steps(weights, gradient, iterations, active)
                 after = total(moved * fresh, -1) / 2
-                # A whole round without a decrease: rounding, which no step will undo.
+                # A later round without a decrease: rounding, which no step will undo.
                 gain = 0.01 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
-                unsolved = (before - after > gain) & self._unsolved(moved, fresh)
+                moving = (before - after > gain) | (rounds < FIRST_ROUNDS)
+                unsolved = moving & self._unsolved(moved, fresh)
                 return moved, fresh, steps, active & unsolved
 
             state = tf.cond(
@@ -88,7 +103,7 @@ class CappedSimplexSolver:
     def _pick(self, mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return total(tf.where(mask, value, self.zero), -1, keepdims=True)
 
-    def _smo_steps(self, weights, gradient, iterations, active):
+    def _smo_steps(self, weights, gradient, iterations, active, most):
         """Pairwise coordinate steps with second-order selection of the pair.
 
         Works on squared distances of gradients and on `G w` up to a constant: one row a
@@ -129,13 +144,13 @@ class CappedSimplexSolver:
             return moved, gradient, objective, iterations, active, count + 1
 
         def unfinished(weights, gradient, objective, iterations, active, count):
-            return anywhere(active) & (count < 2 * self.size + 10)
+            return anywhere(active) & (count < most)
 
         state = (weights, gradient, objective, iterations, active, tf.constant(0))
         weights, _, _, iterations, *_ = tf.while_loop(unfinished, step, state)
         return weights, iterations
 
-    def _projected_steps(self, weights, gradient, iterations, active):
+    def _projected_steps(self, weights, iterations, active):
         """Accelerated projected gradient (FISTA) with adaptive restart."""
         # Two upper bounds of the largest eigenvalue: the trace and the largest row sum.
         lipschitz = tf.minimum(
@@ -159,7 +174,6 @@ class CappedSimplexSolver:
         def unfinished(weights, ahead, momentum, iterations, active, count):
             return anywhere(active) & (count < 50)
 
-        del gradient
         state = (
             weights,
             weights,
@@ -193,16 +207,14 @@ class CappedSimplexSolver:
         base = tf.argmin(tf.where(free, self.diagonal, self.dtype.max), -1, output_type=tf.int32)
         is_base = self.index == base[:, None]
         row = tf.gather(self.gram, base, batch_dims=1)
-        hessian = self.gram - row[:, :, None] - row[:, None, :]
-        hessian += self._pick(is_base, self.diagonal)[..., None]
-        # A curvature lost to rounding is not zero; the line search finds its true length.
-        norms = self.diagonal + self._pick(is_base, self.diagonal)
-        curvatures = tf.maximum(tf.linalg.diag_part(hessian), self.epsilon * norms)
-        hessian = tf.linalg.set_diag(hessian, curvatures)
+        hessian = minus(minus(pair(self.gram), pair(row[:, :, None])), pair(row[:, None, :]))
+        hessian = plus(hessian, pair(self._pick(is_base, self.diagonal)[..., None]))
         solved = free & ~is_base
         slope = tf.where(solved, gradient - self._pick(is_base, gradient), self.zero)
         both = solved[:, :, None] & solved[:, None, :]
-        direction = _solve_semidefinite(tf.where(both, hessian, self.zero), -slope)
+        hessian = Pair(*(tf.where(both, part, self.zero) for part in hessian))
+        norms = tf.where(solved, self.diagonal + self._pick(is_base, self.diagonal), self.zero)
+        direction = newton_direction(hessian, -slope, precision(self.dtype) * norms)
         direction = tf.where(is_base, -total(direction, -1, keepdims=True), direction)
         length = total(tf.abs(direction), -1, keepdims=True)
         direction = tf.math.divide_no_nan(direction, length)
@@ -220,40 +232,3 @@ class CappedSimplexSolver:
         moved = weights + tf.minimum(nearest, ideal) * direction
         moved = tf.where(reached, tf.where(direction > 0, self.caps, self.zero), moved)
         return tf.clip_by_value(moved, self.zero, self.caps), anywhere(reached, -1)
-
-
-def _solve_semidefinite(matrix: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Gauss-Jordan with diagonal pivots, `[N, M, M]` and `[N, M]`; dependent rows give 0.
-
-    Written out because XLA's own factorisations are custom calls.
-    """
-    dtype = matrix.dtype
-    size = right.shape[-1]
-    original = tf.linalg.diag_part(matrix)
-    threshold = 0.1 * float(np.finfo(dtype.as_numpy_dtype).eps)
-    index = tf.range(size)
-    table = tf.concat([matrix, right[..., None]], -1)
-    zero = tf.zeros([], dtype)
-
-    def eliminate(table, pivoted, going, count):
-        # Relative to its own start, so that one long gradient does not hide the others.
-        remaining = tf.math.divide_no_nan(tf.linalg.diag_part(table[..., :size]), original)
-        remaining = tf.where((original > 0) & ~pivoted, remaining, zero)
-        chosen = tf.argmax(remaining, -1, output_type=tf.int32)
-        going &= largest_of(remaining, -1) > threshold
-        is_chosen = (index == chosen[:, None]) & going[:, None]
-        row = tf.gather(table, chosen, batch_dims=1)
-        row = tf.math.divide_no_nan(row, tf.gather(row, chosen, batch_dims=1)[:, None])
-        column = tf.gather(table, chosen[:, None], axis=2, batch_dims=1)[..., 0]
-        column = tf.where(going[:, None], column, zero)
-        reduced = table - column[..., None] * row[:, None, :]
-        table = tf.where(is_chosen[..., None], row[:, None, :], reduced)
-        return table, pivoted | is_chosen, going, count + 1
-
-    def unfinished(table, pivoted, going, count):
-        return anywhere(going) & (count < size)
-
-    nothing = tf.zeros_like(right, tf.bool)
-    state = (table, nothing, anywhere(original > 0, -1), tf.constant(0))
-    table, pivoted, *_ = tf.while_loop(unfinished, eliminate, state)
-    return tf.where(pivoted, table[..., size], zero)
