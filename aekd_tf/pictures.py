@@ -42,6 +42,21 @@ def curves(
     return figure
 
 
+def differences(points: dict[str, tuple[float, float]], x_label: str) -> Figure:
+    """Paired differences by name, mean and half width; filled where the interval excludes zero."""
+    figure, axis = plt.subplots(figsize=(7, 1.2 + 0.22 * len(points)))
+    for height, (mean, half) in enumerate(points.values()):
+        colour = COLOURS[0] if mean - half > 0 else COLOURS[1] if mean + half < 0 else COLOURS[-1]
+        fill = colour if abs(mean) > half else "white"
+        axis.errorbar(mean, height, xerr=half, fmt="o", ms=5, capsize=3, color=colour, mfc=fill)
+    axis.axvline(0, color="#555555", ls="--", lw=1)
+    axis.set_yticks(range(len(points)), list(points), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(x_label)
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
 def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> Figure:
     """The teachers' weights `[epochs, M]` over training."""
     figure, axis = plt.subplots(figsize=(6, 3))

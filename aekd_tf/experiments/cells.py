@@ -56,6 +56,7 @@ class Result:
         at_start: share of the steps in which the authors' solver returned its starting point;
             NaN with other solvers.
         weights: the teachers' mean weights, separated by spaces; empty without.
+        teacher_accuracies: of each teacher, of an `ensemble`, separated by spaces; else empty.
         seconds: of the training and its evaluation.
     """
 
@@ -65,11 +66,13 @@ class Result:
     effective_teachers: float
     at_start: float
     weights: str
+    teacher_accuracies: str
     seconds: float
 
 
 _KINDS: dict[str, Any] = {"size": int, "seed": int, "normalize": lambda text: text == "True"}
 _NUMBERS = ("tolerance", "hint_weight")
+_TEXTS = ("weights", "teacher_accuracies")
 
 
 def read(path: str) -> dict[Cell, Result]:
@@ -93,8 +96,7 @@ def read(path: str) -> dict[Cell, Result]:
                 for name in _NUMBERS:
                     given[name] = float(row[name]) if row[name] else None
                 values: dict[str, Any] = {
-                    name: row[name] if name == "weights" else float(row[name])
-                    for name in result_names
+                    name: row[name] if name in _TEXTS else float(row[name]) for name in result_names
                 }
                 found[Cell(**given)] = Result(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:

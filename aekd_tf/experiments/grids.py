@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 from aekd_tf.experiments.cells import Cell
 from aekd_tf.experiments.config import UserError
@@ -18,9 +19,11 @@ class Preset:
         twins: (data set, network) of Table 2, student and teachers alike.
         imagenet: (data set, student, teacher) of Table 3.
         teacher: network of Table 1's teachers.
-        mixed: networks of the heterogeneous ensemble.
+        mixed: networks of the heterogeneous ensemble; empty for none.
         sizes: M of Tables 1 and 2 and Figure 2.
         tolerances, tolerance_size: C and M of Figure 3; C = 1/M is AVER.
+        question_sizes, question_tolerances: M and C of the questions; what else they ask
+            about, they ask at the largest M.
         hint_weight: beta.
         seeds: of the students, at least.
         flags: of the experiment, what each training is.
@@ -34,6 +37,8 @@ class Preset:
     sizes: tuple[int, ...]
     tolerances: tuple[float, ...]
     tolerance_size: int
+    question_sizes: tuple[int, ...]
+    question_tolerances: tuple[float, ...]
     hint_weight: float
     seeds: int
     flags: tuple[str, ...]
@@ -49,6 +54,8 @@ PRESETS = {
         sizes=(1, 5, 10, 15, 20, 25),
         tolerances=(0.1, 0.15, 0.2, 0.3, 0.5, 0.6, 0.8, 1.0),
         tolerance_size=20,
+        question_sizes=(1, 3, 5, 10),
+        question_tolerances=(0.2, 0.6, 1.0),
         hint_weight=1.0,
         seeds=10,
         flags=(
@@ -61,14 +68,16 @@ PRESETS = {
         twins=(("cifar10", "resnet8"),),
         imagenet=None,
         teacher="resnet20",
-        mixed=("resnet20", "wrn_16_1", "vgg8"),
+        mixed=(),
         sizes=(5,),
         tolerances=(0.3, 0.6, 1.0),
         tolerance_size=5,
+        question_sizes=(5,),
+        question_tolerances=(0.6,),
         hint_weight=1.0,
         seeds=3,
         flags=(
-            *("--train_examples=10000", "--epochs=30", "--teacher_epochs=20", "--cache_views=30"),
+            *("--train_examples=10000", "--epochs=20", "--teacher_epochs=20", "--cache_views=20"),
             *("--hint_pooling=2", "--preset=paper"),
         ),
     ),
@@ -83,6 +92,8 @@ PRESETS = {
         sizes=(1, 5, 10, 15, 20, 25),
         tolerances=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         tolerance_size=20,
+        question_sizes=(1, 3, 5, 10),
+        question_tolerances=(0.2, 0.6, 1.0),
         hint_weight=1.0,
         seeds=3,
         flags=("--preset=paper",),
@@ -117,7 +128,7 @@ def table(number: int, preset: Preset) -> list[Cell]:
             found += [
                 _cell(dataset, student, teacher, size, k, preset.hint_weight) for k in methods
             ]
-    if number == 1:
+    if number == 1 and preset.mixed:
         dataset, student = preset.subjects[-2 if len(preset.subjects) > 1 else 0]
         found += [
             _cell(dataset, student, "mixed", len(preset.mixed), method, 0)
@@ -151,42 +162,47 @@ def spoilt(group: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else ("", 0)
 
 
-NOISY = ("labels40x2", "labels40x4", "labels80x2", "labels80x4")
-WEAK = ("undertrainedx2", "undertrainedx4", "uniformx2", "uniformx4", "confidentx2", "confidentx4")
+# What question 2 spoils, and which shares of the teachers.
+SPOILT = ("labels40", "labels80", "undertrained", "uniform", "confident")
+SHARES = (0.2, 0.4)
 
 
 def question(number: int, preset: Preset) -> list[Cell]:
     """Cells that one of the three questions asks for, of seed 0."""
     dataset, student = preset.subjects[0]
-    group = preset.teacher
+    group, largest = preset.teacher, max(preset.question_sizes)
+
+    def adaptive(teachers: str, size: int, tolerance: float, **options: Any) -> Cell:
+        cell = _cell(dataset, student, teachers, size, "aekd", 0, tolerance=tolerance)
+        return dataclasses.replace(cell, **options)
+
     found = []
     if number == 1:
-        for size in (1, 3, 5, 10):
-            found += [_cell(dataset, student, group, size, k, 0) for k in ("average", "aekd")]
-        for tolerance in (0.2, 0.3, 1.0):
-            found.append(_cell(dataset, student, group, 10, "aekd", 0, tolerance=tolerance))
-        for tolerance in (0.2, TOLERANCE, 1.0):
-            for options in (
-                {"batch_gradient": "full"},
-                {"normalize": True},
-                {"batch_gradient": "full", "normalize": True},
-            ):
-                cell = _cell(dataset, student, group, 10, "aekd", 0, tolerance=tolerance)
-                found.append(dataclasses.replace(cell, **options))
-    elif number == 2:
-        for bad in ("", *NOISY, *WEAK):
-            name = f"{group}+{bad}" if bad else group
-            found.append(_cell(dataset, student, name, 10, "ensemble", 0))
-            found.append(_cell(dataset, student, name, 10, "average", 0))
-            for tolerance in (0.2, TOLERANCE, 1.0):
-                found.append(_cell(dataset, student, name, 10, "aekd", 0, tolerance=tolerance))
-    else:
-        for size in (5, 10):
-            for solver in ("smo", "libsvm_unscaled"):
-                cell = _cell(dataset, student, group, size, "aekd", 0)
-                found.append(dataclasses.replace(cell, solver=solver))
+        for size in preset.question_sizes:
             found.append(_cell(dataset, student, group, size, "average", 0))
-    return found
+            found.append(adaptive(group, size, TOLERANCE))
+        for options in (
+            {},
+            {"batch_gradient": "full"},
+            {"normalize": True},
+            {"batch_gradient": "full", "normalize": True},
+        ):
+            found += [adaptive(group, largest, c, **options) for c in preset.question_tolerances]
+    elif number == 2:
+        counts = [round(share * largest) for share in SHARES]
+        spoilt_groups = [f"{group}+{kind}x{count}" for kind in SPOILT for count in counts]
+        for name in (group, *spoilt_groups):
+            found.append(_cell(dataset, student, name, largest, "ensemble", 0))
+            found.append(_cell(dataset, student, name, largest, "average", 0))
+            found += [adaptive(name, largest, c) for c in preset.question_tolerances]
+    else:
+        for size in preset.question_sizes:
+            if size < 5:  # the authors' solver starts from the first two, which may be all
+                continue
+            found.append(_cell(dataset, student, group, size, "average", 0))
+            for solver in ("smo", "libsvm_unscaled"):
+                found.append(adaptive(group, size, TOLERANCE, solver=solver))
+    return list(dict.fromkeys(found))
 
 
 def _cell(

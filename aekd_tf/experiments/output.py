@@ -90,14 +90,14 @@ def save_model(network: keras.Model, path: str) -> None:
             os.remove(temporary)
 
 
-def save_json(content: Any, path: str) -> None:
+def save_json(content: Any, path: str, indent: int | None = 2) -> None:
     """Writes a JSON file whole or not at all."""
     if not strategies.is_chief():
         return
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
+            json.dump(content, file, indent=indent)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())

@@ -190,7 +190,8 @@ def report_parts(config: PaperConfig, results: Any, trajectories: Any, directory
             "Test accuracy in %, mean and 95% interval (Student's t) over n student seeds; the "
             "teachers are the same for all. `minus average` is the difference, in points, to AVER "
             "(for AE-KD* to FitNets) on the same seeds and teachers. Every training has the flags "
-            f"`{' '.join(preset.flags)}`; C is {grids.TOLERANCE} where it is not named."
+            f"`{' '.join(preset.flags)}`; C is {grids.TOLERANCE} where it is not named. `mean "
+            "teacher` is the teachers' own mean test accuracy, beside the vote of the ensemble."
         ),
     ]
     for number in config.tables:

@@ -61,22 +61,56 @@ def verdict(differences: list[np.ndarray]) -> str:
     )
 
 
+def rows_of(results: Results, cell: Cell) -> list[Result]:
+    """A cell's results of all seeds."""
+    return [row for key, row in results.items() if key.traced == cell.traced]
+
+
+def teacher_accuracies(results: Results, cell: Cell) -> np.ndarray:
+    """Test accuracy in % of each teacher of an `ensemble`; empty where it is not known."""
+    texts = [row.teacher_accuracies for row in rows_of(results, cell)]
+    return 100 * np.array([float(text) for text in "".join(texts).split()])
+
+
+def spoilt_weight(results: Results, cell: Cell) -> float:
+    """What the spoilt teachers get of the weight, mean over the seeds; NaN without any."""
+    _, bad = grids.spoilt(cell.teachers)
+    rows = [row.weights.split() for row in rows_of(results, cell) if row.weights]
+    weights = np.array(rows, np.float64)
+    return float(weights[:, :bad].sum(1).mean()) if bad and len(weights) else float("nan")
+
+
+def start_share(results: Results, cell: Cell) -> float:
+    """The share of steps in which the authors' solver stayed at its start; NaN with others."""
+    shares = [row.at_start for row in rows_of(results, cell)]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
 def _row(results: Results, cell: Cell, title: list[str]) -> list[str]:
     adaptive = cell.method in grids.ADAPTIVE
     difference = paired(results, cell, average(cell)) if adaptive else np.zeros(0)
-    rows = [row for key, row in results.items() if key.traced == cell.traced]
+    rows = rows_of(results, cell)
     effective = [row.effective_teachers for row in rows if not np.isnan(row.effective_teachers)]
-    return [
-        *title,
-        shown(list(accuracies(results, cell).values())),
-        "" if cell.method == "ensemble" else shown(list(accuracies(results, cell, True).values())),
-        shown(difference, signed=True),
-        f"{np.mean(effective):.1f}" if effective else "",
-        str(len(rows)),
-    ]
+    accuracy = shown(list(accuracies(results, cell).values()))
+    if cell.method != "ensemble":
+        best = shown(list(accuracies(results, cell, True).values()))
+        used = f"{np.mean(effective):.1f}" if effective else ""
+        return [*title, "", accuracy, best, shown(difference, signed=True), used, str(len(rows))]
+    each = teacher_accuracies(results, cell)
+    _, bad = grids.spoilt(cell.teachers)
+    parts = [each[:bad], each[bad:]] if bad and len(each) else [each]
+    teachers = " and ".join(f"{part.mean():.2f}" for part in parts if len(part))
+    return [*title, teachers, accuracy, "", "", "", str(len(rows))]
 
 
-_COLUMNS = ["last epoch, %", "best on validation, %", "minus average", "effective teachers", "n"]
+_COLUMNS = [
+    "mean teacher, %",
+    "last epoch, %",
+    "best on validation, %",
+    "minus average",
+    "effective teachers",
+    "n",
+]
 
 
 def table_parts(number: int, preset: Preset, results: Results, directory: str) -> list[Part]:
@@ -161,15 +195,10 @@ def question_parts(
     for cell in wanted:
         adaptive = cell.method in grids.ADAPTIVE
         weighting = f"{cell.batch_gradient}{', normalised' if cell.normalize else ''}"
-        _, bad = grids.spoilt(cell.teachers)
-        found = [row for key, row in results.items() if key.traced == cell.traced and row.weights]
-        weights = np.array([[float(w) for w in row.weights.split()] for row in found])
-        share = f"{weights[:, :bad].sum(1).mean():.2f}" if bad and len(weights) else ""
-        start = [row.at_start for row in found if not np.isnan(row.at_start)]
         extra = {
             1: [weighting if adaptive else ""],
-            2: [cell.teachers.partition("+")[2] or "none", share],
-            3: [cell.solver if adaptive else "", f"{np.mean(start):.3f}" if start else ""],
+            2: [spoilt_title(cell), _number(spoilt_weight(results, cell), 2)],
+            3: [cell.solver if adaptive else "", _number(start_share(results, cell), 3)],
         }[number]
         title = [str(cell.size), TITLES[cell.method], f"{cell.tolerance or ''}", *extra]
         rows.append(_row(results, cell, title))
@@ -179,28 +208,70 @@ def question_parts(
         3: ["solver", "steps at the start"],
     }[number]
     parts.append(Table(["M", "method", "C", *extra_names, *_COLUMNS], rows))
+    if number == 2:
+        parts.append(Text("Mean teacher: of the spoilt ones and of the others."))
     adaptive_cells = [cell for cell in wanted if cell.method in grids.ADAPTIVE and cell.size > 1]
-    parts.append(Text(verdict([paired(results, cell, average(cell)) for cell in adaptive_cells])))
-    seen = [cell for cell in adaptive_cells if cell.traced in trajectories]
-    chosen = [cell for cell in seen if cell.tolerance == grids.TOLERANCE][:7]
+    differences = {name(cell): paired(results, cell, average(cell)) for cell in adaptive_cells}
+    parts.append(Text(verdict(list(differences.values()))))
+    points = {name: interval(values) for name, values in differences.items() if len(values) > 1}
+    if points:
+        file = f"question{number}_differences.png"
+        label = "test accuracy minus AVER's, points"
+        pictures.save(pictures.differences(points, label), os.path.join(directory, file))
+        caption = "AE-KD minus AVER, same seeds and teachers, mean and 95% interval"
+        parts.append(Picture(file, caption))
+    chosen = [cell for cell in _pictured(number, wanted) if cell in trajectories]
     if chosen:
-        named = {_name(cell): trajectories[cell.traced].weights for cell in chosen}
+        named = {name(cell): trajectories[cell].weights for cell in chosen}
         file = f"question{number}_effective.png"
         pictures.save(pictures.effective(named), os.path.join(directory, file))
         parts.append(Picture(file, "Effective number of teachers over training, first seed"))
-        for index, cell in enumerate(chosen[-2:]):
-            file = f"question{number}_weights{index}.png"
-            picture = pictures.heat_map(trajectories[cell.traced].weights, _name(cell))
-            pictures.save(picture, os.path.join(directory, file))
-            parts.append(Picture(file, f"Weights over training, first seed: {_name(cell)}"))
-        file = f"question{number}_cosines.png"
-        picture = pictures.cosines(trajectories[chosen[-1].traced].cosines, _name(chosen[-1]))
-        pictures.save(picture, os.path.join(directory, file))
-        parts.append(Picture(file, "Cosines between the teachers' gradients, last epoch"))
+    for index, cell in enumerate(chosen[:1] + chosen[-1:] if len(chosen) > 1 else chosen):
+        of_cell = trajectories[cell]
+        file = f"question{number}_weights{index}.png"
+        pictures.save(pictures.heat_map(of_cell.weights, name(cell)), os.path.join(directory, file))
+        parts.append(Picture(file, f"Weights over training, first seed: {name(cell)}"))
+        file = f"question{number}_cosines{index}.png"
+        pictures.save(pictures.cosines(of_cell.cosines, name(cell)), os.path.join(directory, file))
+        caption = f"Cosines between the teachers' gradients, last epoch: {name(cell)}"
+        parts.append(Picture(file, caption))
     return parts
 
 
-def _name(cell: Cell) -> str:
-    parts = [cell.teachers, f"M={cell.size}", f"C={cell.tolerance:g}", cell.batch_gradient]
-    parts += ["normalised"] * cell.normalize + [cell.solver] * (cell.solver != "smo")
-    return " ".join(parts)
+def _pictured(number: int, wanted: list[Cell]) -> list[Cell]:
+    """The cells of a question whose weights are drawn: at most seven, of the largest ensemble."""
+    largest = max(cell.size for cell in wanted)
+    cells = [c for c in wanted if c.method in grids.ADAPTIVE and c.size == largest]
+    if number == 1:
+        return [c for c in cells if c.batch_gradient == "mean" and not c.normalize]
+    cells = [c for c in cells if c.tolerance == grids.TOLERANCE]
+    if number == 3:
+        return cells
+    most = max(grids.spoilt(cell.teachers)[1] for cell in cells)
+    usual, *rest = [c for c in cells if grids.spoilt(c.teachers)[1] in (0, most)]
+    # Random labels last: the first and the last are drawn whole.
+    return [usual, *sorted(rest, key=lambda c: "labels" in c.teachers)]
+
+
+def spoilt_title(cell: Cell) -> str:
+    """Which teachers are spoilt, in words."""
+    kind, count = grids.spoilt(cell.teachers)
+    words = {
+        "": "none",
+        "labels40": "40% random labels",
+        "labels80": "80% random labels",
+        "confident": "wrong and sure",
+    }
+    return f"{count} {words.get(kind, kind)}" if kind else words[kind]
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def name(cell: Cell) -> str:
+    """What sets a cell of a question apart."""
+    parts = [f"M={cell.size}", f"C={cell.tolerance:g}"]
+    parts += [spoilt_title(cell)] if "+" in cell.teachers else []
+    parts += ["full"] * (cell.batch_gradient == "full") + ["normalised"] * cell.normalize
+    return ", ".join(parts + ["LIBSVM, unscaled"] * (cell.solver != "smo"))

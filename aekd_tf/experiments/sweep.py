@@ -43,7 +43,7 @@ class Group:
 
     networks: Any
     caches: list[TeacherCache]
-    vote: float
+    scores: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +110,9 @@ class Sweep:
         print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
         if not missing:
             return
-        # One ensemble after the other: its outputs and traces are dropped before the next.
-        missing.sort(key=lambda c: (c.dataset, c.teachers, c.size, bool(c.hint_weight)))
+        # One ensemble after the other: its outputs and traces are dropped before the next. Hints
+        # first: the pass that caches the feature maps caches the logits, too.
+        missing.sort(key=lambda c: (c.dataset, c.teachers, c.size, not c.hint_weight))
         with tqdm(total=len(missing), desc="cells", unit="cell", ascii=" =") as bar:
             for cell in missing:
                 bar.set_postfix_str(f"{cell.teachers} M={cell.size} {cell.method}")
@@ -155,10 +156,11 @@ class Sweep:
         dataset = self._dataset(config)
         if cell.method == "ensemble":
             begun = time.monotonic()
-            vote = self._group(cell, config, dataset).vote
-            nothing = float("nan")
+            scores = self._group(cell, config, dataset).scores
+            vote, nothing = scores["majority_vote"], float("nan")
+            each = " ".join(f"{accuracy:.4f}" for accuracy in scores["teachers"])
             taken = round(time.monotonic() - begun, 1)
-            return Result(vote, nothing, nothing, nothing, nothing, "", taken)
+            return Result(vote, nothing, nothing, nothing, nothing, "", each, taken)
         return self._train(cell, config, dataset)
 
     def _dataset(self, config: Config) -> data.Dataset:
@@ -185,7 +187,7 @@ class Sweep:
                     networks = [teachers.load(teacher, dataset, config) for teacher in found]
             test = caches[-1] if caches else None
             scores = distillation.evaluate(dataset, found, networks, test)
-            self._groups[key] = Group(networks, caches, scores["majority_vote"])
+            self._groups[key] = Group(networks, caches, scores)
         return self._groups[key]
 
     def _train(self, cell: Cell, config: Config, dataset: data.Dataset) -> Result:
@@ -242,6 +244,7 @@ class Sweep:
             float(np.mean(history.get("effective_teachers", [np.nan]))),
             at_start,
             " ".join(f"{weight:.4f}" for weight in weights or []),
+            "",
             round(time.monotonic() - begun, 1),
         )
 
@@ -255,7 +258,7 @@ class Sweep:
             {"cell": dataclasses.asdict(known), **dataclasses.asdict(self.trajectories[known])}
             for known in sorted(self.trajectories, key=cells.sort_key)
         ]
-        output.save_json(content, self.trajectories_path)
+        output.save_json(content, self.trajectories_path, indent=None)
 
     def _model(
         self,
