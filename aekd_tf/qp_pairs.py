@@ -1,112 +1,119 @@
-"""Pairs of floats, `high + low` unevaluated: half as many bits again, for nearly dependent rows.
+"""Newton's direction, in floats or in pairs of floats for where float32 is not enough.
 
-Gauss-Jordan in float32 loses curvatures below 1e-7 of the largest. In pairs it keeps them down to
-about 1e-11 without a 64-bit float, which a TPU does not have. Products are made of leading
-bits, whose product is exact, so that fusing a multiplication with an addition changes nothing.
+Gauss-Jordan in float32 loses curvatures below 1e-7 of the largest. Pairs, `high + low` unevaluated,
+keep them down to about 1e-11 without a 64-bit float, which a TPU does not have. Products are
+made of leading bits, whose product is exact, so that fusing a multiplication with an addition
+changes nothing.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.qp_algebra import anywhere, leading_bits
+from aekd_tf.qp_algebra import anywhere, largest_of, leading_bits
+
+# `(value,)`, or the pair `(high, low)`: two tensors of one shape.
+Number = tuple[tf.Tensor, ...]
 
 
-class Pair(NamedTuple):
-    """`high + low`, two tensors of one shape."""
-
-    high: tf.Tensor
-    low: tf.Tensor
+def pair(value: tf.Tensor) -> Number:
+    return value, tf.zeros_like(value)
 
 
-def pair(value: tf.Tensor) -> Pair:
-    return Pair(value, tf.zeros_like(value))
-
-
-def plus(a: Pair, b: Pair) -> Pair:
-    high = a.high + b.high
+def plus(a: Number, b: Number) -> Number:
+    high = a[0] + b[0]
+    if len(a) == 1:
+        return (high,)
     # What the addition rounded away (Knuth's two-sum).
-    of_b = high - a.high
-    lost = (a.high - (high - of_b)) + (b.high - of_b)
-    return _normal(high, lost + (a.low + b.low))
+    of_b = high - a[0]
+    lost = (a[0] - (high - of_b)) + (b[0] - of_b)
+    return _normal(high, lost + (a[1] + b[1]))
 
 
-def minus(a: Pair, b: Pair) -> Pair:
-    return plus(a, Pair(-b.high, -b.low))
+def minus(a: Number, b: Number) -> Number:
+    return plus(a, tuple(-part for part in b))
 
 
-def times(a: Pair, b: Pair) -> Pair:
-    """Its `high` has half the bits only; sums take it as it is."""
-    a_high, b_high = leading_bits(a.high), leading_bits(b.high)
-    a_low, b_low = (a.high - a_high) + a.low, (b.high - b_high) + b.low
-    return Pair(a_high * b_high, a_high * b_low + a_low * b_high + a_low * b_low)
+def times(a: Number, b: Number) -> Number:
+    """The `high` of a pair has half the bits only; sums take it as it is."""
+    if len(a) == 1:
+        return (a[0] * b[0],)
+    a_high, b_high = leading_bits(a[0]), leading_bits(b[0])
+    a_low, b_low = (a[0] - a_high) + a[1], (b[0] - b_high) + b[1]
+    return a_high * b_high, a_high * b_low + a_low * b_high + a_low * b_low
 
 
-def over(a: Pair, b: Pair) -> Pair:
+def over(a: Number, b: Number) -> Number:
     """Where b is 0, 0."""
-    first = tf.math.divide_no_nan(a.high, b.high)
+    first = tf.math.divide_no_nan(a[0], b[0])
+    if len(a) == 1:
+        return (first,)
     rest = minus(a, times(pair(first), b))
-    return _normal(first, tf.math.divide_no_nan(rest.high, b.high))
+    return _normal(first, tf.math.divide_no_nan(rest[0], b[0]))
 
 
-def _normal(high: tf.Tensor, low: tf.Tensor) -> Pair:
+def _normal(high: tf.Tensor, low: tf.Tensor) -> Number:
     both = high + low
-    return Pair(both, low - (both - high))
+    return both, low - (both - high)
 
 
-def _gather(value: Pair, position: tf.Tensor, axis: int = 1) -> Pair:
-    high, low = (tf.gather(part, position, axis=axis, batch_dims=1) for part in value)
-    return Pair(high, low)
+def noise(dtype: tf.DType, exact: bool) -> float:
+    """What arithmetic loses of the largest entries of a Gram matrix, itself rounded if float64."""
+    kept = 2.0**-11 if exact and dtype == tf.float32 else 1.0
+    return kept * float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
-def precision(dtype: tf.DType) -> float:
-    """What is lost of a Gram matrix' largest entries: float64's sums came rounded to begin with."""
-    return (2.0**-11 if dtype == tf.float32 else 1.0) * float(np.finfo(dtype.as_numpy_dtype).eps)
+def newton_direction(hessian: Number, descent: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
+    """Solves `hessian x = descent` by Gauss-Jordan with diagonal pivots, largest first.
 
+    In pairs, flat directions and those of negative curvature, both the work of rounding, get long
+    steps downhill: pivots are made positive and at least `least`. In plain floats such
+    rows stay at 0. Written out because XLA's factorisations are custom calls.
 
-def newton_direction(hessian: Pair, descent: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
-    """Solves `hessian x = descent` with pivots made positive, `least` at least: it descends.
+    Args:
+        hessian: `[N, M, M]`, symmetric.
+        descent: `[N, M]`, the negative slope.
+        least: `[N, M]`, the smallest curvature that is not rounding; rows with 0 are left out.
 
-    Gauss-Jordan with diagonal pivots, largest first, on `[N, M, M]` and `[N, M]`. Flat directions
-    and those of negative curvature, both the work of rounding, get long steps downhill. Rows
-    with `least` zero are left out. Written out because XLA's factorisations are custom calls.
+    Returns:
+        `[N, M]`, a direction of descent.
     """
-    dtype, size = descent.dtype, descent.shape[-1]
+    dtype, size, exact = descent.dtype, descent.shape[-1], len(hessian) == 2
     index = tf.range(size)
     zero = tf.zeros([], dtype)
-    columns = zip(hessian, pair(descent), strict=True)
-    table = Pair(*(tf.concat([matrix, right[..., None]], -1) for matrix, right in columns))
-    original = tf.maximum(tf.linalg.diag_part(hessian.high), least)
+    original = tf.maximum(tf.linalg.diag_part(hessian[0]), least)
+    matrix = (tf.linalg.set_diag(hessian[0], original), *hessian[1:])
+    rights = pair(descent)[: len(matrix)]
+    table = tuple(tf.concat([m, r[..., None]], -1) for m, r in zip(matrix, rights, strict=True))
+    threshold = dtype.min if exact else size * noise(dtype, exact)
 
-    def eliminate(high, low, waiting, count):
+    def eliminate(table, waiting, going, count):
         # Relative to its own start, so that one long gradient does not hide the others.
-        remaining = tf.math.divide_no_nan(tf.linalg.diag_part(high[..., :size]), original)
-        chosen = tf.argmax(tf.where(waiting, remaining, dtype.min), -1, output_type=tf.int32)
-        going = anywhere(waiting, -1, keepdims=True)
-        is_chosen = (index == chosen[:, None]) & going
-        row = _gather(Pair(high, low), chosen)
-        pivot = _gather(row, chosen[:, None])
-        floor = tf.gather(least, chosen[:, None], batch_dims=1)
-        sign = tf.where(pivot.high < 0, -tf.ones([], dtype), tf.ones([], dtype))
-        enough = tf.abs(pivot.high) >= floor
-        pivot = Pair(
-            tf.where(enough, sign * pivot.high, floor), tf.where(enough, sign * pivot.low, zero)
-        )
-        row = Pair(*(part[:, None, :] for part in over(row, pivot)))
-        column = _gather(Pair(high, low), chosen[:, None], axis=2)
-        column = Pair(*(tf.where(going[..., None], part, zero) for part in column))
-        reduced = minus(Pair(high, low), times(column, row))
-        high, low = (
+        remaining = tf.math.divide_no_nan(tf.linalg.diag_part(table[0][..., :size]), original)
+        remaining = tf.where(waiting, remaining, dtype.min)
+        chosen = tf.argmax(remaining, -1, output_type=tf.int32)
+        going = largest_of(remaining, -1) > threshold
+        is_chosen = (index == chosen[:, None]) & going[:, None]
+        row = tuple(tf.gather(part, chosen, batch_dims=1) for part in table)
+        pivot = tuple(tf.gather(part, chosen[:, None], batch_dims=1) for part in row)
+        if exact:
+            floor = tf.gather(least, chosen[:, None], batch_dims=1)
+            pivot = tuple(tf.where(pivot[0] < 0, -part, part) for part in pivot)
+            pivot = tf.maximum(pivot[0], floor), tf.where(pivot[0] < floor, zero, pivot[1])
+        row = tuple(part[:, None, :] for part in over(row, pivot))
+        column = tuple(tf.gather(part, chosen[:, None], axis=2, batch_dims=1) for part in table)
+        column = tuple(tf.where(going[:, None, None], part, zero) for part in column)
+        reduced = minus(table, times(column, row))
+        table = tuple(
             tf.where(is_chosen[..., None], new, old) for new, old in zip(row, reduced, strict=True)
         )
-        return high, low, waiting & ~is_chosen, count + 1
+        waiting &= ~is_chosen
+        return table, waiting, going & anywhere(waiting, -1), count + 1
 
-    def unfinished(high, low, waiting, count):
-        return anywhere(anywhere(waiting)) & (count < size)
+    def unfinished(table, waiting, going, count):
+        return anywhere(going) & (count < size)
 
-    state = (*table, least > 0, tf.constant(0))
-    high, *_ = tf.while_loop(unfinished, eliminate, state)
-    return tf.where(least > 0, high[..., size], zero)
+    state = (table, least > 0, anywhere(least > 0, -1), tf.constant(0))
+    table, waiting, *_ = tf.while_loop(unfinished, eliminate, state)
+    return tf.where((least > 0) & ~waiting, table[0][..., size], zero)

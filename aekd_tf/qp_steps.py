@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -16,10 +18,12 @@ from aekd_tf.qp_algebra import (
     start,
     total,
 )
-from aekd_tf.qp_pairs import Pair, minus, newton_direction, pair, plus, precision
+from aekd_tf.qp_pairs import minus, newton_direction, noise, pair, plus
 
-# After these, rounds take single steps.
+# What these leave unsolved is nearly degenerate: few steps a round, Newton's in pairs of floats.
 FIRST_ROUNDS = 3
+# Times the tolerance: near enough where float32 gets no further.
+NEARLY = 8.0
 
 
 def stop_tolerance(dtype: tf.DType) -> float:
@@ -51,8 +55,8 @@ class CappedSimplexSolver:
 
         def round_(weights, gradient, iterations, active, rounds):
             before = total(weights * gradient, -1) / 2
-            # Later rounds free one teacher at a time, as an active-set method does: what is left is
-            # decided by curvatures that first-order steps do not feel.
+            # Later rounds free few teachers at a time, as an active-set method does: what is left
+            # is decided by curvatures that first-order steps do not feel.
             many = tf.where(rounds < FIRST_ROUNDS, 2 * self.size + 10, 1)
             if solver == "projected":
                 many = tf.where(rounds < FIRST_ROUNDS, 1, self.size)
@@ -68,18 +72,25 @@ class CappedSimplexSolver:
             active &= self._unsolved(weights, gradient)
 
             def newton():
-                moved, fresh, steps = self._newton_steps(weights, gradient, iterations, active)
+                first, later = (
+                    functools.partial(
+                        self._newton_steps, weights, gradient, iterations, active, exact
+                    )
+                    for exact in (False, True)
+                )
+                moved, fresh, steps = tf.cond(rounds < FIRST_ROUNDS, first, later)
                 after = total(moved * fresh, -1) / 2
-                # A later round without a decrease: rounding, which no step will undo.
                 gain = 0.01 * stop_tolerance(self.dtype) * tf.maximum(after, self.floor)
-                moving = (before - after > gain) | (rounds < FIRST_ROUNDS)
-                unsolved = moving & self._unsolved(moved, fresh)
-                return moved, fresh, steps, active & unsolved
+                # A round without a decrease: rounding, which in later rounds no step will undo.
+                moving = before - after > gain
+                hopeful = (rounds < FIRST_ROUNDS) & self._unsolved(moved, fresh, NEARLY)
+                unsolved = active & self._unsolved(moved, fresh) & (moving | hopeful)
+                onward = tf.where(anywhere(unsolved & moving), rounds, FIRST_ROUNDS - 1)
+                return moved, fresh, steps, unsolved, tf.maximum(rounds, onward) + 1
 
-            state = tf.cond(
-                anywhere(active), newton, lambda: (weights, gradient, iterations, active)
+            return tf.cond(
+                anywhere(active), newton, lambda: (weights, gradient, iterations, active, rounds)
             )
-            return *state, rounds + 1
 
         def unfinished(weights, gradient, iterations, active, rounds):
             return anywhere(active) & (rounds < 4 * self.size + 20)
@@ -94,11 +105,11 @@ class CappedSimplexSolver:
         weights, _, iterations, *_ = tf.while_loop(unfinished, round_, state)
         return weights, iterations
 
-    def _unsolved(self, weights: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    def _unsolved(self, weights: tf.Tensor, gradient: tf.Tensor, times: float = 1.0) -> tf.Tensor:
         low = smallest_of(tf.where(weights < self.caps, gradient, self.dtype.max), -1)
         high = largest_of(tf.where(weights > 0, gradient, self.dtype.min), -1)
         objective = total(weights * gradient, -1) / 2
-        return high - low > stop_tolerance(self.dtype) * tf.maximum(objective, self.floor)
+        return high - low > times * stop_tolerance(self.dtype) * tf.maximum(objective, self.floor)
 
     def _pick(self, mask: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return total(tf.where(mask, value, self.zero), -1, keepdims=True)
@@ -185,11 +196,11 @@ class CappedSimplexSolver:
         weights, _, _, iterations, *_ = tf.while_loop(unfinished, step, state)
         return weights, iterations
 
-    def _newton_steps(self, weights, gradient, iterations, active):
+    def _newton_steps(self, weights, gradient, iterations, active, exact):
         """To the minimum over the free teachers, fixing those that reach a bound on the way."""
 
         def step(weights, gradient, iterations, active, count):
-            weights, blocked = self._newton_step(weights, gradient, active)
+            weights, blocked = self._newton_step(weights, gradient, active, exact)
             iterations += tf.cast(active, tf.int32)
             gradient = accurate_matvec(self.gram, weights)
             return weights, gradient, iterations, active & blocked, count + 1
@@ -200,21 +211,23 @@ class CappedSimplexSolver:
         state = (weights, gradient, iterations, active, tf.constant(0))
         return tf.while_loop(unfinished, step, state)[:3]
 
-    def _newton_step(self, weights, gradient, active):
+    def _newton_step(self, weights, gradient, active, exact):
         """`(weights, blocked)`: one step over the free teachers, as far as bounds allow."""
         free = (weights > 0) & (weights < self.caps) & active[:, None]
         # Differences to one free teacher, the shortest, take the constraint sum w = 1 away.
         base = tf.argmin(tf.where(free, self.diagonal, self.dtype.max), -1, output_type=tf.int32)
         is_base = self.index == base[:, None]
         row = tf.gather(self.gram, base, batch_dims=1)
-        hessian = minus(minus(pair(self.gram), pair(row[:, :, None])), pair(row[:, None, :]))
-        hessian = plus(hessian, pair(self._pick(is_base, self.diagonal)[..., None]))
+        number = pair if exact else lambda value: (value,)
+        hessian = minus(number(self.gram), number(row[:, :, None]))
+        hessian = minus(hessian, number(row[:, None, :]))
+        hessian = plus(hessian, number(self._pick(is_base, self.diagonal)[..., None]))
         solved = free & ~is_base
         slope = tf.where(solved, gradient - self._pick(is_base, gradient), self.zero)
         both = solved[:, :, None] & solved[:, None, :]
-        hessian = Pair(*(tf.where(both, part, self.zero) for part in hessian))
+        hessian = tuple(tf.where(both, part, self.zero) for part in hessian)
         norms = tf.where(solved, self.diagonal + self._pick(is_base, self.diagonal), self.zero)
-        direction = newton_direction(hessian, -slope, precision(self.dtype) * norms)
+        direction = newton_direction(hessian, -slope, noise(self.dtype, exact) * norms)
         direction = tf.where(is_base, -total(direction, -1, keepdims=True), direction)
         length = total(tf.abs(direction), -1, keepdims=True)
         direction = tf.math.divide_no_nan(direction, length)

@@ -5,18 +5,17 @@ import pytest
 import tensorflow as tf
 
 from aekd_tf import qp_pairs
-from aekd_tf.qp_pairs import Pair
 
 
 def split(values):
     """float64 values as pairs of float32, and what those hold."""
     high = values.astype(np.float32)
     low = (values - high).astype(np.float32)
-    return Pair(tf.constant(high), tf.constant(low)), high.astype(np.float64) + low
+    return (tf.constant(high), tf.constant(low)), high.astype(np.float64) + low
 
 
 def joined(result):
-    return result.high.numpy().astype(np.float64) + result.low.numpy()
+    return result[0].numpy().astype(np.float64) + result[1].numpy()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -63,6 +62,16 @@ def test_solves_what_float32_cannot():
     assert np.median(np.abs(lost - truth).max(-1) / np.abs(truth).max(-1)) > 0.01
 
 
+def test_plain_floats_leave_dependent_rows_at_zero():
+    vectors = np.random.default_rng(4).normal(size=(30, 6, 3)).astype(np.float32)
+    gram = vectors @ np.swapaxes(vectors, -1, -2)
+    weights = np.random.default_rng(5).normal(size=(30, 6)).astype(np.float32)
+    right = np.einsum("nij,nj->ni", gram, weights)
+    found = direction((tf.constant(gram),), right, 1e-7)
+    assert ((found != 0).sum(-1) == 3).all()
+    np.testing.assert_allclose(np.einsum("nij,nj->ni", gram, found), right, atol=1e-3)
+
+
 def test_descends_where_the_matrix_is_indefinite():
     rng = np.random.default_rng(2)
     basis, _ = np.linalg.qr(rng.normal(size=(30, 6, 6)))
@@ -80,7 +89,7 @@ def test_rows_left_out_stay_zero():
     least[:, 2] = 0
     kept = least > 0
     both = kept[:, :, None] & kept[:, None, :]
-    masked = Pair(*(tf.where(both, part, 0.0) for part in matrix))
+    masked = tuple(tf.where(both, part, 0.0) for part in matrix)
     right[:, 2] = 0
     found = qp_pairs.newton_direction(masked, tf.constant(right), tf.constant(least)).numpy()
     inner = np.ix_(range(30), [0, 1, 3, 4], [0, 1, 3, 4])
