@@ -71,14 +71,15 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     Both in-graph solvers first scale `G` by a power of two, which rounds nothing, and take
     rounds of such steps, each followed by Newton steps over the teachers that are at no bound.
     The Newton system is solved in pairs of floats, so that float32 keeps curvatures down to
-    6e-11 of the largest entry. A problem is solved when
+    6e-11 of its rows' own entries. A problem is solved when
 
         max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  tol * scale
 
     with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
-    left side is an upper bound of `gap(w)`. After the first rounds each frees one teacher, as
-    an active-set method does, and a problem also stops when such a round no longer lowers `f`,
-    which only rounding can bring about; either way the returned `gap` says what was reached.
+    left side is an upper bound of `gap(w)`. A problem also stops when a round no longer lowers
+    `f`, which only rounding can bring about: in the first rounds if it is within 8 times `tol`,
+    later, where each round frees few teachers as an active-set method does, in any case. The
+    returned `gap` says what was reached.
     Where rounding has made `G` indefinite, with smallest eigenvalue -e, there are several local
     minima: what is said above of `f(w)` and `gap(w)` then holds but for `e/2 ||w - w*||^2`.
     The programs hold no py_function and, at static shapes, no custom call, no dynamic
@@ -96,7 +97,8 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         `QPSolution(weights, gap, iterations)`. `gap` is relative to
         `max(f(w) - gap, 0.1 f(uniform))`, a lower bound of `max(f(w*), 0.1 f(uniform))`.
         Not differentiable: gradients are stopped. A Gram matrix with a NaN or an infinity
-        gives uniform weights and `gap = inf`; a zero matrix gives uniform weights, gap 0.
+        gives uniform weights and `gap = inf`; a zero matrix, and one below the smallest normal
+        number, gives uniform weights, gap 0.
 
     Raises:
         ValueError: unknown solver; gram not square; a cap outside (0, 1] or not finite;

@@ -68,8 +68,9 @@ def newton_direction(hessian: Number, descent: tf.Tensor, least: tf.Tensor) -> t
     """Solves `hessian x = descent` by Gauss-Jordan with diagonal pivots, largest first.
 
     In pairs, flat directions and those of negative curvature, both the work of rounding, get long
-    steps downhill: pivots are made positive and at least `least`. In plain floats such
-    rows stay at 0. Written out because XLA's factorisations are custom calls.
+    steps downhill: of `L D L' = hessian` it is `L^-T |D|^-1 L^-1 descent`, no pivot smaller than
+    `least`. In plain floats such rows stay at 0. Written out because XLA's factorisations are
+    custom calls.
 
     Args:
         hessian: `[N, M, M]`, symmetric.
@@ -81,6 +82,7 @@ def newton_direction(hessian: Number, descent: tf.Tensor, least: tf.Tensor) -> t
     """
     dtype, size, exact = descent.dtype, descent.shape[-1], len(hessian) == 2
     index = tf.range(size)
+    is_right = tf.range(size + 1) == size
     zero = tf.zeros([], dtype)
     original = tf.maximum(tf.linalg.diag_part(hessian[0]), least)
     matrix = (tf.linalg.set_diag(hessian[0], original), *hessian[1:])
@@ -91,6 +93,7 @@ def newton_direction(hessian: Number, descent: tf.Tensor, least: tf.Tensor) -> t
     def eliminate(table, waiting, going, count):
         # Relative to its own start, so that one long gradient does not hide the others.
         remaining = tf.math.divide_no_nan(tf.linalg.diag_part(table[0][..., :size]), original)
+        remaining = tf.abs(remaining) if exact else remaining
         remaining = tf.where(waiting, remaining, dtype.min)
         chosen = tf.argmax(remaining, -1, output_type=tf.int32)
         going = largest_of(remaining, -1) > threshold
@@ -99,12 +102,19 @@ def newton_direction(hessian: Number, descent: tf.Tensor, least: tf.Tensor) -> t
         pivot = tuple(tf.gather(part, chosen[:, None], batch_dims=1) for part in row)
         if exact:
             floor = tf.gather(least, chosen[:, None], batch_dims=1)
-            pivot = tuple(tf.where(pivot[0] < 0, -part, part) for part in pivot)
-            pivot = tf.maximum(pivot[0], floor), tf.where(pivot[0] < floor, zero, pivot[1])
+            small = tf.abs(pivot[0]) < floor
+            floor = tf.where(pivot[0] < 0, -floor, floor)
+            pivot = tf.where(small, floor, pivot[0]), tf.where(small, zero, pivot[1])
         row = tuple(part[:, None, :] for part in over(row, pivot))
         column = tuple(tf.gather(part, chosen[:, None], axis=2, batch_dims=1) for part in table)
         column = tuple(tf.where(going[:, None, None], part, zero) for part in column)
-        reduced = minus(table, times(column, row))
+        product = times(column, row)
+        if exact:
+            # |D|: what is done takes its right side with the pivot made positive.
+            turned = is_right & (pivot[0] < 0)[:, None]
+            product = tuple(tf.where(turned & ~waiting[..., None], -part, part) for part in product)
+            row = tuple(tf.where(turned, -part, part) for part in row)
+        reduced = minus(table, product)
         table = tuple(
             tf.where(is_chosen[..., None], new, old) for new, old in zip(row, reduced, strict=True)
         )

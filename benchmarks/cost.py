@@ -27,11 +27,11 @@ from aekd_tf.experiments import grids
 from aekd_tf.experiments.cells import Cell
 from aekd_tf.experiments.config import recipe
 
-# Training images (CIFAR: 5,000 are held out), image size, classes, batch of a measured step.
+# Training images without those held out for validation, image size, classes, measured batch.
 SETS = {
     "cifar10": (45_000, 32, 10, 64),
     "cifar100": (45_000, 32, 100, 64),
-    "imagenet2012": (1_281_167, 224, 1000, 8),
+    "imagenet2012": (1_271_167, 224, 1000, 8),
 }
 RATES = (2e12, 10e12)
 TURNS = 7

@@ -5,7 +5,8 @@
 The contestants take turns on the same problems, in random order, so that a machine that
 changes speed changes it for all; medians and ratios of medians are reported. A turn is ten
 calls, as in a training loop; its first call, which finds XLA's thread asleep, is also
-reported by itself.
+reported by itself, and so is a run on one core, where no other core has to be woken, with one
+call a turn.
 `smo` and `projected` are `solve_capped_simplex_qp` as called, one XLA program; `no XLA` is
 the same solver in a plain `tf.function`. CVXOPT (its default tolerances, and the tight ones
 of `solver="cvxopt"`) and LIBSVM are called from Python, one problem after the other, as
@@ -15,8 +16,10 @@ TorchJD (MGDA, C = 1) takes part too.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +42,7 @@ SIZES = (2, 5, 10, 25, 50, 100)
 BATCHES = (1, 256)
 TURNS = {1: 40, 256: 7}
 CALLS = {1: 10, 256: 1}  # a turn
+TURNS_ON_ONE_CORE = 100
 CAP = 0.4
 
 
@@ -82,7 +86,7 @@ def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]
     return found
 
 
-def measure(size: int, batch: int) -> dict[str, float]:
+def measure(size: int, batch: int, turns: int, calls: int) -> dict[str, float]:
     """Median seconds a call of every contestant; of `first NAME`, a turn's first call."""
     rng = np.random.default_rng(size)
     contest = contestants(size, batch)
@@ -91,8 +95,8 @@ def measure(size: int, batch: int) -> dict[str, float]:
     for solve in contest.values():
         solve(gram_matrices(rng, batch, size))
     order = list(contest.items())
-    for _ in tqdm(range(TURNS[batch]), desc=f"M={size} batch={batch}", leave=False):
-        problems = [gram_matrices(rng, batch, size) for _ in range(CALLS[batch])]
+    for _ in tqdm(range(turns), desc=f"M={size} batch={batch}", leave=False):
+        problems = [gram_matrices(rng, batch, size) for _ in range(calls)]
         rng.shuffle(order)  # nobody always runs on another's warm or cold caches
         for name, solve in order:
             for number, gram in enumerate(problems):
@@ -103,6 +107,30 @@ def measure(size: int, batch: int) -> dict[str, float]:
                 if number == 0:
                     firsts[f"first {name}"].append(elapsed)
     return {name: float(np.median(values)) for name, values in {**seconds, **firsts}.items()}
+
+
+def on_one_core() -> dict[int, dict[str, float]]:
+    """By M, the medians of one problem a call and one call a turn, in a process on one core."""
+    command = ["taskset", "-c", "0", sys.executable, __file__, "--one-core"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return {int(size): medians for size, medians in json.loads(done.stdout).items()}
+
+
+def one_core_lines(found: dict[int, dict[str, float]]) -> list[str]:
+    lines = [
+        "In a process that has one core (`taskset -c 0`), one problem a call and one call a turn, "
+        f"{TURNS_ON_ONE_CORE} turns, microseconds:",
+        "",
+        "| M | smo | cvxopt | libsvm | smo / cvxopt | smo / libsvm |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for size, medians in found.items():
+        smo, cvxopt, libsvm = (medians[name] for name in ("smo", "cvxopt", "libsvm"))
+        lines.append(
+            f"| {size} | {1e6 * smo:.1f} | {1e6 * cvxopt:.1f} | {1e6 * libsvm:.1f} | "
+            f"{smo / cvxopt:.3f} | {smo / libsvm:.3f} |"
+        )
+    return lines
 
 
 def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
@@ -205,6 +233,7 @@ def table(
     results: dict[tuple[int, int], dict[str, float]],
     step: dict[str, float],
     torchjd: dict[int, dict[str, float]] | None,
+    one_core: dict[int, dict[str, float]],
 ) -> str:
     """Markdown: microseconds a problem, and ratios to CVXOPT and LIBSVM."""
     names = [name for name in next(iter(results.values())) if not name.startswith("first ")]
@@ -214,8 +243,8 @@ def table(
         "    python benchmarks/qp.py docs/qp.md docs/qp.png",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; microseconds "
-        f"a problem, medians of calls, ten a turn; C = {CAP} (1.5 / M at least), Gram "
-        "matrices of softened-KD gradients, float32 in the graph, float64 outside.",
+        f"a problem, medians of calls, ten a turn (of 256 problems one); C = {CAP} (1.5 / M at "
+        "least), Gram matrices of softened-KD gradients, float32 in the graph, float64 outside.",
         "",
         "| M | batch | " + " | ".join(names) + " | smo / cvxopt | smo / libsvm | first call: smo "
         "| cvxopt | libsvm |",
@@ -240,6 +269,8 @@ def table(
         "gradients, Gram matrix and QP alone take "
         f"{1e3 * step['weights alone']:.2f} ms, {step['weights alone'] / step['aekd']:.1%} of the "
         "step.",
+        "",
+        *one_core_lines(one_core),
         "",
         *torchjd_lines(torchjd),
         "",
@@ -267,8 +298,13 @@ def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
 
 
 def main(report: str, picture: str) -> None:
-    results = {(batch, size): measure(size, batch) for batch in BATCHES for size in SIZES}
-    text = table(results, share_of_a_step(), against_torchjd())
+    one_core = on_one_core()
+    results = {
+        (batch, size): measure(size, batch, TURNS[batch], CALLS[batch])
+        for batch in BATCHES
+        for size in SIZES
+    }
+    text = table(results, share_of_a_step(), against_torchjd(), one_core)
     with open(report, "w", encoding="utf-8") as file:
         file.write(text)
     draw(results, picture)
@@ -276,4 +312,7 @@ def main(report: str, picture: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--one-core":
+        print(json.dumps({size: measure(size, 1, TURNS_ON_ONE_CORE, 1) for size in SIZES}))
+    else:
+        main(*sys.argv[1:])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aekd_tf
-from aekd_tf import qp, qp_references
+from aekd_tf import qp, qp_algebra, qp_references
 from aekd_tf.checks import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
 
 # Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
@@ -171,6 +171,43 @@ def test_batch_shapes_and_empty_batch():
     assert gap.shape == iterations.shape == (2, 3)
     np.testing.assert_allclose(weights[1, 2], solve(gram[1, 2], 0.5)[0], atol=1e-12)
     assert solve(np.zeros((0, 4, 4)), 0.5)[0].shape == (0, 4)
+
+
+def test_certificate_of_any_weights():
+    """The gap is that of the weights given, best or not."""
+    rng = np.random.default_rng(7)
+    gram, caps = qp_problems.problems(rng, "full_rank", 200, 8, "float32")
+    caps = np.maximum(caps, np.float32(0.2))
+    weights = reference_points(rng, caps)
+    exact = gram / np.abs(gram).max((1, 2), keepdims=True)
+    kept, gap = (
+        value.numpy() for value in qp_algebra.certify(*map(tf.constant, (gram, caps, weights)))
+    )
+    np.testing.assert_allclose(kept, weights, atol=1e-6)
+    residual = reference.duality_gap(exact.astype(float), caps.astype(float), kept.astype(float))
+    objective = reference.objective(exact.astype(float), kept.astype(float))
+    uniform = reference.objective(exact.astype(float), np.full((200, 8), 1 / 8))
+    assert np.median(gap) > 0.1
+    scale = np.maximum(objective - residual, 0.1 * uniform)
+    np.testing.assert_allclose(gap, residual / scale, rtol=1e-3, atol=1e-6)
+
+
+def reference_points(rng, caps):
+    """Random feasible weights."""
+    points = rng.normal(size=caps.shape)
+    pairs = zip(points, caps.astype(float), strict=True)
+    return np.stack([reference.project(point, cap) for point, cap in pairs]).astype(np.float32)
+
+
+def test_many_dependent_teachers():
+    size = 100
+    gram = qp_problems.low_rank(np.random.default_rng(0), 2, size).astype(np.float32)
+    weights, gap, _ = solve(gram, 0.3)
+    exact = gram.astype(np.float64) / np.abs(gram).max((1, 2), keepdims=True)
+    lowest = reference.objective(exact, optimum(exact, np.full((2, size), 0.3)))
+    scale = np.maximum(lowest, 0.1 * reference.objective(exact, np.full((2, size), 1 / size)))
+    assert ((reference.objective(exact, weights.astype(np.float64)) - lowest) / scale < 1e-5).all()
+    assert gap.max() < 1e-4
 
 
 def test_many_teachers():

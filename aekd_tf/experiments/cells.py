@@ -57,7 +57,8 @@ class Result:
             NaN with other solvers.
         weights: the teachers' mean weights, separated by spaces; empty without.
         teacher_accuracies: of each teacher, of an `ensemble`, separated by spaces; else empty.
-        seconds: of the training and its evaluation.
+        seconds: of all that the cell had to compute; of an ensemble's first cell also the teachers
+            and the cache, of an interrupted one what was done after it.
     """
 
     test_accuracy: float

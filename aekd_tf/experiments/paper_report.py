@@ -220,7 +220,7 @@ def question_parts(
         pictures.save(pictures.differences(points, label), os.path.join(directory, file))
         caption = "AE-KD minus AVER, same seeds and teachers, mean and 95% interval"
         parts.append(Picture(file, caption))
-    chosen = [cell for cell in _pictured(number, wanted) if cell in trajectories]
+    chosen = [cell for cell in pictured(number, wanted) if cell in trajectories]
     if chosen:
         named = {name(cell): trajectories[cell].weights for cell in chosen}
         file = f"question{number}_effective.png"
@@ -238,7 +238,7 @@ def question_parts(
     return parts
 
 
-def _pictured(number: int, wanted: list[Cell]) -> list[Cell]:
+def pictured(number: int, wanted: list[Cell]) -> list[Cell]:
     """The cells of a question whose weights are drawn: at most seven, of the largest ensemble."""
     largest = max(cell.size for cell in wanted)
     cells = [c for c in wanted if c.method in grids.ADAPTIVE and c.size == largest]
@@ -262,7 +262,7 @@ def spoilt_title(cell: Cell) -> str:
         "labels80": "80% random labels",
         "confident": "wrong and sure",
     }
-    return f"{count} {words.get(kind, kind)}" if kind else words[kind]
+    return f"{count} x {words.get(kind, kind)}" if kind else words[kind]
 
 
 def _number(value: float, digits: int) -> str:

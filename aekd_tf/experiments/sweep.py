@@ -101,7 +101,7 @@ class Sweep:
         self.trajectories_path = os.path.join(output_dir, "trajectories.json")
         self.trajectories = read_trajectories(self.trajectories_path)
         self._datasets: dict[str, data.Dataset] = {}
-        self._groups: dict[tuple[str, str, int], Group] = {}
+        self._groups: dict[tuple[str, str, str, int], Group] = {}
         self._models: dict[Cell, tuple[Any, Any]] = {}
 
     def run(self, wanted: list[Cell]) -> None:
@@ -170,7 +170,7 @@ class Sweep:
 
     def _group(self, cell: Cell, config: Config, dataset: data.Dataset) -> Group:
         hinted = "hints" if config.cache_hints else ""
-        key = (cell.teachers, hinted, cell.size)
+        key = (cell.dataset, cell.teachers, hinted, cell.size)
         if key not in self._groups:
             self._groups.clear()
             self._models.clear()
