@@ -83,7 +83,7 @@ def cosines(matrix: Any, title: str = "") -> Figure:
 
 def effective(trajectories: dict[str, Any]) -> Figure:
     """The effective number of teachers, 1 / sum w^2, over training, by name of the run."""
-    figure, axis = plt.subplots(figsize=(6, 3.4))
+    figure, axis = plt.subplots(figsize=(8, 3.4))
     for (name, weights), colour in zip(trajectories.items(), COLOURS, strict=False):
         values = 1 / np.sum(np.square(weights), 1)
         axis.plot(np.arange(1, len(values) + 1), values, color=colour, label=name)
@@ -91,7 +91,7 @@ def effective(trajectories: dict[str, Any]) -> Figure:
     axis.set_ylabel("effective number of teachers")
     axis.set_ylim(1)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

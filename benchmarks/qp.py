@@ -37,6 +37,8 @@ from tqdm import tqdm
 
 import aekd_tf
 from aekd_tf import qp, qp_references
+from aekd_tf.gradients import gram_matrix, teacher_gradients
+from aekd_tf.losses import distillation_loss
 
 SIZES = (2, 5, 10, 25, 50, 100)
 BATCHES = (1, 256)
@@ -157,12 +159,21 @@ def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
         model.compile("sgd", loss)
         turns[name] = lambda model=model: model.train_on_batch(images, labels)
         turns[name]()
-    weight = tf.function(
-        lambda output: model._weigh_teachers(logits, output, tf.fill([batch], 1 / batch))
-    )
-    model.weighting = aekd_tf.AdaptiveWeighting()
+    weighting = aekd_tf.AdaptiveWeighting()
+
+    @tf.function(autograph=False)
+    def weigh(output):
+        _, gradients = teacher_gradients(
+            lambda student: distillation_loss(logits, student, 4.0),
+            output,
+            teachers,
+            tf.fill([batch], 1 / batch),
+        )
+        gram = gram_matrix(gradients, weighting.batch_gradient)
+        return weighting.among(gram, tf.fill([teachers], True))[0]
+
     output = logits[0] + 1.0
-    turns["weights alone"] = lambda: weight(output)[0].numpy()
+    turns["weights alone"] = lambda: weigh(output).numpy()
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     turns["weights alone"]()
     for _ in tqdm(range(40), desc="resnet20 step", leave=False):
