@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import html
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,10 +84,10 @@ def markdown(parts: Sequence[Part]) -> str:
 
 
 STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;"
-    "border-bottom:1px solid #ccc}pre{background:#f4f4f4;padding:.7em;overflow:auto}"
-    "img{max-width:100%}"
+    "border-bottom:1px solid #ccc}td{white-space:nowrap}"
+    "pre{background:#f4f4f4;padding:.7em;overflow:auto}img{max-width:100%}"
 )
 
 
@@ -97,7 +98,8 @@ def page(parts: Sequence[Part], directory: str, title: str) -> str:
         if isinstance(part, Heading):
             body.append(f"<h{part.level}>{html.escape(part.text)}</h{part.level}>")
         elif isinstance(part, Text):
-            body.append(f"<p>{html.escape(part.text)}</p>")
+            text = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(part.text))
+            body.append(f"<p>{text}</p>")
         elif isinstance(part, Code):
             body.append(f"<pre>{html.escape(part.text)}</pre>")
         elif isinstance(part, Picture):
