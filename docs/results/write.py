@@ -103,9 +103,10 @@ def settings(run: Run) -> dict[str, str]:
         f"{run.name}_settings": f"{config.train_examples:,} training images, {preset.teacher} "
         f"teachers x {config.teacher_epochs} epochs, {run.student} students x {config.epochs} "
         f"epochs, {run.seeds} student seeds; {len(run.results)} cells, which took "
-        f"{hours:.1f} hours of a part of two cores, teachers included. The {len(each)} teachers "
-        f"reach {each.min():.2f} to {each.max():.2f}%, {each.mean():.2f} on average, their "
-        f"majority vote {run.accuracy(vote)}%, the student alone {alone}%. All of it: "
+        f"{hours:.1f} hours of a part of two cores beside the usual teachers. The "
+        f"{len(each)} teachers reach {each.min():.2f} to {each.max():.2f}%, "
+        f"{each.mean():.2f} on average, their majority vote {run.accuracy(vote)}%, "
+        f"the student alone {alone}%. All of it: "
         f"[report](results/{run.name}/report.md), [results.csv](results/{run.name}/results.csv).",
     }
 
