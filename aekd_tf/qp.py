@@ -21,7 +21,7 @@ from aekd_tf.checks import (
     check_tolerance,
 )
 from aekd_tf.qp_algebra import certify, normalised, project
-from aekd_tf.qp_steps import CappedSimplexSolver
+from aekd_tf.qp_steps import solve_in_graph
 
 
 class QPSolution(NamedTuple):
@@ -69,16 +69,19 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
       `tf.numpy_function`, so they do not compile under XLA.
 
     Both in-graph solvers first scale `G` by a power of two, which rounds nothing, and take
-    rounds of such steps, each followed by Newton steps over the teachers that are at no bound.
-    The Newton system is solved in pairs of floats, so that float32 keeps curvatures down to
-    6e-11 of its rows' own entries. A problem is solved when
+    first-order steps, which find most of the teachers at a bound: `"smo"` until a step gains
+    little, `"projected"` at most 50. An active-set method ends what these would creep towards:
+    Newton steps over the teachers at no bound, and moves of one other with the best response of
+    these, whichever promises the lower objective. Its linear system gains or loses a teacher at
+    a time, O(M^2). A problem is solved when
 
         max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  tol * scale
 
     with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
-    left side is an upper bound of `gap(w)`. A problem also stops when a round no longer lowers
-    `f`, which only rounding can bring about: in the first rounds if it is within 8 times `tol`,
-    later, where each round frees few teachers as an active-set method does, in any case. The
+    left side is an upper bound of `gap(w)`. It also stops where no step promises to lower `f` by
+    3% of `tol * scale`, or none did, which only rounding can bring about. If `gap(w)` is then
+    above 8 times `tol * scale`, the active-set method continues with a system in pairs of floats,
+    which keep curvatures down to 6e-11 (float32) of the gradients' own, to the same end. The
     returned `gap` says what was reached.
     Where rounding has made `G` indefinite, with smallest eigenvalue -e, there are several local
     minima: what is said above of `f(w)` and `gap(w)` then holds but for `e/2 ||w - w*||^2`.
@@ -109,6 +112,7 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         Fan, Chen, Lin, "Working Set Selection Using Second Order Information for Training
         SVM", JMLR 2005 (the pair selection of `"smo"`).
         O'Donoghue, Candes, "Adaptive Restart for Accelerated Gradient Schemes", 2015.
+        Nocedal, Wright, "Numerical Optimization", 2006, section 16.5 (active-set methods).
         Jaggi, "Revisiting Frank-Wolfe", ICML 2013 (the gap).
     """
     gram = tf.convert_to_tensor(gram)
@@ -192,7 +196,7 @@ def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.
     flat_caps = tf.reshape(caps, [-1, size])
     if solver in IN_GRAPH_SOLVERS:
         scaled, _ = normalised(flat_gram)
-        candidate, iterations = CappedSimplexSolver(scaled, flat_caps).run(solver)
+        candidate, iterations = solve_in_graph(scaled, flat_caps, solver)
     else:
         from aekd_tf import qp_references
 

@@ -5,8 +5,6 @@ Batched: `gram [..., M, M]`, `caps [..., M]`, `weights [..., M]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
@@ -15,40 +13,15 @@ import tensorflow as tf
 UNIFORM_SHARE = 0.1
 
 
-def _reduction(reduce: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """`reduce` over one axis, in blocks of at most 32.
-
-    XLA turns a longer reduction into windows, which cost its CPU compiler's code far more.
-    """
-
-    def apply(value: tf.Tensor, axis: int = -1, keepdims: bool = False) -> tf.Tensor:
-        size = value.shape[axis]
-        if size is None or size <= 32:
-            return reduce(value, axis, keepdims)
-        axis %= value.shape.rank
-        before = (slice(None),) * axis
-        blocks = [value[(*before, slice(at, at + 32))] for at in range(0, size, 32)]
-        return reduce(tf.stack([reduce(block, axis, keepdims) for block in blocks]), 0)
-
-    return apply
-
-
-total = _reduction(tf.reduce_sum)
-largest_of = _reduction(tf.reduce_max)
-smallest_of = _reduction(tf.reduce_min)
-anywhere = _reduction(tf.reduce_any)
-everywhere = _reduction(tf.reduce_all)
-
-
 def normalised(gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """`(gram over a power of two, its largest entry then 0.5 to 1; finite)`.
 
     A power of two, because dividing by the entry itself would round the others: another problem,
     where the optimum is smaller than that rounding. What is not finite becomes zero.
     """
-    finite = everywhere(everywhere(tf.math.is_finite(gram)))
+    finite = tf.reduce_all(tf.math.is_finite(gram), [-2, -1])
     gram = tf.where(finite[..., None, None], gram, tf.zeros([], gram.dtype))
-    largest = largest_of(largest_of(tf.abs(gram), keepdims=True), -2, keepdims=True)
+    largest = tf.reduce_max(tf.abs(gram), [-2, -1], keepdims=True)
     # A finite matrix may still overflow under symmetrisation: scale first, then symmetrise.
     gram = tf.math.divide_no_nan(gram, _power_of_two(largest)) / 2
     return (gram + tf.linalg.matrix_transpose(gram)) / 2, finite
@@ -64,14 +37,14 @@ def _power_of_two(value: tf.Tensor) -> tf.Tensor:
 def start(caps: tf.Tensor) -> tf.Tensor:
     """Uniform weights; proportional to the caps where a cap forbids that."""
     uniform = tf.fill(tf.shape(caps), tf.constant(1 / caps.shape[-1], caps.dtype))
-    allowed = everywhere(uniform <= caps, -1, keepdims=True)
-    return tf.where(allowed, uniform, caps / total(caps, -1, keepdims=True))
+    allowed = tf.reduce_all(uniform <= caps, -1, keepdims=True)
+    return tf.where(allowed, uniform, caps / tf.reduce_sum(caps, -1, keepdims=True))
 
 
 def matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     # Multiply and reduce, not matmul: TF32 and bfloat16 matrix units would cost 1e-3.
     # Rows first (G is symmetric): a sum over the last axis does not vectorise.
-    return total(gram * weights[..., :, None], -2)
+    return tf.reduce_sum(gram * weights[..., :, None], -2)
 
 
 def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -89,7 +62,7 @@ def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     small = (gram - gram_high) * weights[..., :, None]
     small += gram_high * (weights - weights_high)[..., :, None]
     small += large - coarse * 2.0**-23
-    return total(coarse, -2) * 2.0**-23 + total(small, -2)
+    return tf.reduce_sum(coarse, -2) * 2.0**-23 + tf.reduce_sum(small, -2)
 
 
 def leading_bits(value: tf.Tensor) -> tf.Tensor:
@@ -104,30 +77,28 @@ def certify(gram: tf.Tensor, caps: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Te
     gram, finite = normalised(gram)
     plain = start(caps)
     # Caps that sum to 1 but for rounding leave nothing to choose.
-    epsilon = np.finfo(weights.dtype.as_numpy_dtype).eps
-    fixed = total(caps, -1, keepdims=True) <= 1 + caps.shape[-1] * epsilon
+    epsilon = float(np.finfo(weights.dtype.as_numpy_dtype).eps)
+    fixed = tf.reduce_sum(caps, -1, keepdims=True) <= 1 + caps.shape[-1] * epsilon
     weights = tf.where(finite[..., None] & ~fixed, weights, plain)
     weights = tf.clip_by_value(weights, tf.zeros([], weights.dtype), caps)
-    # What is missing from a sum of 1, taken from uniform weights so that it does not round.
-    size = caps.shape[-1]
-    uniform = np.asarray(1 / size, weights.dtype.as_numpy_dtype)
-    missing = (1 - size * float(uniform)) - total(weights - uniform, -1, keepdims=True)
+    # What is missing from a sum of 1, from multiples of epsilon, whose sum does not round, and
+    # the rest; it goes to teachers at no bound, whose gradients agree, if there are any.
+    coarse = tf.round(weights / epsilon) * epsilon
+    missing = 1 - tf.reduce_sum(coarse, -1, True) - tf.reduce_sum(weights - coarse, -1, True)
+    # Uniform weights, whose sum rounds, are left alone.
+    missing = tf.where(tf.reduce_all(weights == plain, -1, True), tf.zeros_like(missing), missing)
     room = tf.where(missing > 0, caps - weights, weights)
-    weights += missing * tf.math.divide_no_nan(room, total(room, -1, keepdims=True))
+    inner = tf.where((weights > 0) & (weights < caps), room, tf.zeros([], room.dtype))
+    enough = tf.reduce_sum(inner, -1, True) > tf.abs(missing)
+    room = tf.where(enough, inner, room)
+    weights += missing * tf.math.divide_no_nan(room, tf.reduce_sum(room, -1, True))
     weights = tf.clip_by_value(weights, tf.zeros([], weights.dtype), caps)
 
     gradient = accurate_matvec(gram, weights)
-    # The linear minimum over the capped simplex fills the caps in ascending order.
-    index = tf.range(caps.shape[-1])
-    theirs, ours = gradient[..., :, None], gradient[..., None, :]
-    earlier = (theirs < ours) | ((theirs == ours) & (index[:, None] < index[None, :]))
-    before = total(tf.where(earlier, caps[..., :, None], tf.zeros([], caps.dtype)), -2)
-    vertex = tf.clip_by_value(1 - before, tf.zeros([], caps.dtype), caps)
-    centred = gradient - smallest_of(gradient, -1, keepdims=True)
-    gap = tf.maximum(total((weights - vertex) * centred, -1), 0)
+    gap = duality_gap(caps, weights, gradient)
     gap = tf.where(fixed[..., 0], tf.zeros_like(gap), gap)
-    objective = total(weights * gradient, -1) / 2
-    floor = UNIFORM_SHARE * total(plain * accurate_matvec(gram, plain), -1) / 2
+    objective = tf.reduce_sum(weights * gradient, -1) / 2
+    floor = UNIFORM_SHARE * tf.reduce_sum(plain * accurate_matvec(gram, plain), -1) / 2
     scale = tf.maximum(objective - gap, floor)
     # A zero scale with a positive gap certifies nothing.
     relative = tf.where(gap > 0, gap / tf.maximum(scale, 0), tf.zeros_like(gap))
@@ -135,11 +106,23 @@ def certify(gram: tf.Tensor, caps: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Te
     return weights, tf.where(finite, relative, infinity)
 
 
+def duality_gap(caps: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """`w' g - min s' g` over the capped simplex; at least 0."""
+    # The linear minimum over the capped simplex fills the caps in ascending order.
+    index = tf.range(caps.shape[-1])
+    theirs, ours = gradient[..., :, None], gradient[..., None, :]
+    earlier = (theirs < ours) | ((theirs == ours) & (index[:, None] < index[None, :]))
+    before = tf.reduce_sum(tf.where(earlier, caps[..., :, None], tf.zeros([], caps.dtype)), -2)
+    vertex = tf.clip_by_value(1 - before, tf.zeros([], caps.dtype), caps)
+    centred = gradient - tf.reduce_min(gradient, -1, keepdims=True)
+    return tf.maximum(tf.reduce_sum((weights - vertex) * centred, -1), 0)
+
+
 def project(point: tf.Tensor, caps: tf.Tensor) -> tf.Tensor:
-    point = point - largest_of(point, -1, keepdims=True)  # a shift changes nothing; accuracy
+    point = point - tf.reduce_max(point, -1, keepdims=True)  # a shift changes nothing; accuracy
     caps = tf.broadcast_to(caps, tf.shape(point))
     breaks = tf.concat([point, point - caps], -1)
-    sums = total(
+    sums = tf.reduce_sum(
         tf.clip_by_value(
             point[..., None, :] - breaks[..., :, None],
             tf.zeros([], point.dtype),
@@ -148,15 +131,15 @@ def project(point: tf.Tensor, caps: tf.Tensor) -> tf.Tensor:
         -1,
     )
     lowest, highest = point.dtype.min, point.dtype.max
-    left = largest_of(tf.where(sums >= 1, breaks, lowest), -1, keepdims=True)
-    right = smallest_of(tf.where(sums < 1, breaks, highest), -1, keepdims=True)
-    left = tf.maximum(left, smallest_of(breaks, -1, keepdims=True))
-    right = tf.minimum(right, largest_of(breaks, -1, keepdims=True))
+    left = tf.reduce_max(tf.where(sums >= 1, breaks, lowest), -1, keepdims=True)
+    right = tf.reduce_min(tf.where(sums < 1, breaks, highest), -1, keepdims=True)
+    left = tf.maximum(left, tf.reduce_min(breaks, -1, keepdims=True))
+    right = tf.minimum(right, tf.reduce_max(breaks, -1, keepdims=True))
     one = tf.ones([], point.dtype)
     free = tf.cast((point > left) & (point - caps < right), point.dtype)
     full = tf.cast(point - caps >= right, point.dtype)
-    count = total(free, -1, keepdims=True)
-    target = one - total(full * caps, -1, keepdims=True)
-    shift = (total(free * point, -1, keepdims=True) - target) / tf.maximum(count, one)
+    count = tf.reduce_sum(free, -1, keepdims=True)
+    target = one - tf.reduce_sum(full * caps, -1, keepdims=True)
+    shift = (tf.reduce_sum(free * point, -1, keepdims=True) - target) / tf.maximum(count, one)
     shift = tf.where(count > 0, tf.clip_by_value(shift, left, right), left)
     return tf.clip_by_value(point - shift, tf.zeros([], point.dtype), caps)

@@ -60,13 +60,13 @@ def test_exact_against_cvxopt(generator, dtype):
             weights /= weights.sum(-1, keepdims=True)
             found = reference.objective(exact, weights)
             scale = np.maximum(np.maximum(np.minimum(best, found), 0.1 * uniform), 1e-300)
-            # A Gram matrix that rounding made indefinite has several local minima. Each is as
-            # good as another but for the negative curvature between them, which is zero for all
-            # that are semi-definite; 1e-15 is the rounding of these float64 objectives.
-            between = np.square(weights - lowest).sum(-1)
-            excess = found - best - np.maximum(-curvature, 0) / 2 * between - 1e-15
+            excess = found - best - 1e-15  # the rounding of these float64 objectives
             worst = (excess / scale).argmax()
             assert excess[worst] <= allowed * scale[worst], (solver, size, worst, excess[worst])
+            # A Gram matrix that rounding made indefinite has several local minima: the gap is an
+            # upper bound but for the negative curvature between them.
+            between = np.square(weights - lowest).sum(-1)
+            excess -= np.maximum(-curvature, 0) / 2 * between
             # Weights whose sum rounds move along the gradient; beside that, products' rounding.
             steepest = np.abs(np.einsum("nij,nj->ni", exact, weights)).max(-1)
             rounding = np.finfo(dtype).eps
