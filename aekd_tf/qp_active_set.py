@@ -14,6 +14,9 @@ from aekd_tf.qp_sweep import at, new_table, sweep
 # Of the tolerance: what no single step promises to gain is not worth one.
 LEAST_GAIN = 0.03
 
+# Steps in a row that only exchange one teacher for another, before rounding is blamed.
+MOST_IDLE = 4
+
 
 class State(NamedTuple):
     """What a step carries; shapes `[N, M]` but for the table's `[N, M, M]`, `[N]` from `before`."""
@@ -22,8 +25,10 @@ class State(NamedTuple):
     gradient: tf.Tensor
     table: Number
     swept: tf.Tensor
+    is_base: tf.Tensor
     norms: tf.Tensor  # what the diagonal of the table's matrix was made of
     before: tf.Tensor  # how far the swept teachers' gradients were apart at the last Newton step
+    idle: tf.Tensor  # steps since one gained
     iterations: tf.Tensor
     active: tf.Tensor
     steps: tf.Tensor  # []
@@ -51,8 +56,10 @@ class ActiveSet:
             gradient,
             pair(blank) if self.exact else (blank,),
             tf.zeros_like(weights, tf.bool),
+            tf.zeros_like(weights, tf.bool),
             tf.zeros_like(weights),
             tf.fill(tf.shape(active), self.dtype.max),
+            tf.zeros_like(iterations),
             iterations,
             active,
             tf.constant(0),
@@ -67,11 +74,13 @@ class ActiveSet:
     def _step(self, state: State) -> State:
         weights, gradient, active = state.weights, state.gradient, state.active
         free = (weights > 0) & (weights < self.caps)
-        lost = active & ~tf.reduce_any(state.swept & free, -1)
-        table, swept, norms = tf.cond(
+        # Without the base a table that is nearly singular no longer keeps the sum of the weights.
+        needed = state.is_base if self.exact else state.swept
+        lost = active & ~tf.reduce_any(needed & free, -1)
+        table, swept, is_base, norms = tf.cond(
             tf.reduce_any(lost),
             lambda: self._begun(state, free, lost),
-            lambda: (state.table, state.swept, state.norms),
+            lambda: (state.table, state.swept, state.is_base, state.norms),
         )
         table, swept = sweep(table, swept, free, active, norms, self.threshold)
 
@@ -103,19 +112,33 @@ class ActiveSet:
         along = tf.where(tf.range(self.size) == k[:, None], tf.ones_like(along), along)
         along *= -tf.sign(at(reduced, k))
         direction = tf.where(newton[:, None], tf.where(swept, answer, self.zero), along)
-        # To a sum of zero, which a rounded table gives only nearly.
-        largest = tf.argmax(tf.where(swept, tf.abs(direction), -1), -1, output_type=tf.int32)
-        is_largest = tf.range(self.size) == largest[:, None]
-        direction -= tf.where(is_largest, tf.reduce_sum(direction, -1, True), self.zero)
+        # To a sum of zero, which a rounded table gives only nearly: at the base, if that is left.
+        gives = tf.where(swept & is_base, self.dtype.max, tf.abs(direction))
+        most = tf.argmax(tf.where(swept, gives, -1), -1, output_type=tf.int32)
+        excess = tf.reduce_sum(direction, -1, True)
+        direction -= tf.where(tf.range(self.size) == most[:, None], excess, self.zero)
 
         weights, gain, blocked = self._moved(weights, slope, direction, active)
         gradient = accurate_matvec(self.problem.gram, weights)
         iterations = state.iterations + tf.cast(active, tf.int32)
-        active &= blocked | refining | (gain > LEAST_GAIN * scale)
+        gained = refining | (gain > LEAST_GAIN * scale)
+        fewer = blocked & (newton | at(free, k)[:, 0])
+        idle = tf.where(gained | fewer, 0, state.idle + 1)
+        active &= gained | (blocked & (idle < MOST_IDLE))
         active &= self.problem.unsolved(weights, gradient)
         before = tf.where(newton, spread, self.dtype.max)
         return State(
-            weights, gradient, table, swept, norms, before, iterations, active, state.steps + 1
+            weights,
+            gradient,
+            table,
+            swept,
+            is_base,
+            norms,
+            before,
+            idle,
+            iterations,
+            active,
+            state.steps + 1,
         )
 
     def _begun(self, state: State, free, lost):
@@ -131,7 +154,8 @@ class ActiveSet:
             tf.where(lost[..., None], new, old) for new, old in zip(fresh, state.table, strict=True)
         )
         norms = self.problem.diagonal + at(self.problem.diagonal, base)
-        return table, tf.where(lost, is_base, state.swept), tf.where(lost, norms, state.norms)
+        pairs = (is_base, state.swept), (is_base, state.is_base), (norms, state.norms)
+        return table, *(tf.where(lost, new, old) for new, old in pairs)
 
     def _moved(self, weights, slope, direction, active):
         """`(weights, gain, blocked)`: to the lowest point along `direction` that bounds allow."""

@@ -59,9 +59,9 @@ def accurate_matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     gram_high, weights_high = leading_bits(gram), leading_bits(weights)
     large = gram_high * weights_high[..., :, None]
     coarse = tf.round(large * 2.0**23)
-    small = (gram - gram_high) * weights[..., :, None]
-    small += gram_high * (weights - weights_high)[..., :, None]
-    small += large - coarse * 2.0**-23
+    # Differences of differences: see `qp_pairs` on sums in a loop outside XLA.
+    small = (large - coarse * 2.0**-23) - gram_high * (weights_high - weights)[..., :, None]
+    small -= (gram_high - gram) * weights[..., :, None]
     return tf.reduce_sum(coarse, -2) * 2.0**-23 + tf.reduce_sum(small, -2)
 
 

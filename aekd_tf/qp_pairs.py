@@ -3,7 +3,9 @@
 A linear system in float32 loses curvatures below 1e-7 of the largest. Pairs, `high + low`
 unevaluated, keep them down to about 1e-11 without a 64-bit float, which a TPU does not have.
 Products are made of leading bits, whose product is exact, so that fusing a multiplication with an
-addition changes nothing.
+addition changes nothing. No sum is only the term of another: outside XLA, TensorFlow's optimizer
+would gather both in one node, which in a loop may fail with AlreadyExistsError (of a temporary
+variable).
 """
 
 from __future__ import annotations
@@ -28,20 +30,22 @@ def plus(a: Number, b: Number) -> Number:
     # What the addition rounded away (Knuth's two-sum).
     of_b = high - a[0]
     lost = (a[0] - (high - of_b)) + (b[0] - of_b)
-    return _normal(high, lost + (a[1] + b[1]))
+    return normal((high, lost - (-a[1] - b[1])))
 
 
 def minus(a: Number, b: Number) -> Number:
+    if len(a) == 1:
+        return (a[0] - b[0],)
     return plus(a, tuple(-part for part in b))
 
 
 def times(a: Number, b: Number) -> Number:
-    """The `high` of a pair has half the bits only; sums take it as it is."""
+    """Not yet `normal`: its `high` has half the bits. Sums and products take it as it is."""
     if len(a) == 1:
         return (a[0] * b[0],)
     a_high, b_high = leading_bits(a[0]), leading_bits(b[0])
     a_low, b_low = (a[0] - a_high) + a[1], (b[0] - b_high) + b[1]
-    return a_high * b_high, a_high * b_low + a_low * b_high + a_low * b_low
+    return a_high * b_high, a_high * b_low - a_low * -(b_high + b_low)
 
 
 def over(a: Number, b: Number) -> Number:
@@ -50,12 +54,15 @@ def over(a: Number, b: Number) -> Number:
     if len(a) == 1:
         return (first,)
     rest = minus(a, times(pair(first), b))
-    return _normal(first, tf.math.divide_no_nan(rest[0], b[0]))
+    return normal((first, tf.math.divide_no_nan(rest[0], b[0])))
 
 
-def _normal(high: tf.Tensor, low: tf.Tensor) -> Number:
-    both = high + low
-    return both, low - (both - high)
+def normal(a: Number) -> Number:
+    """The same number, its `high` the nearest float."""
+    if len(a) == 1:
+        return a
+    high = a[0] + a[1]
+    return high, a[1] - (high - a[0])
 
 
 def noise(dtype: tf.DType, exact: bool) -> float:

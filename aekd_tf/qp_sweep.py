@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from aekd_tf.qp_pairs import Number, minus, over, pair, plus, times
+from aekd_tf.qp_pairs import Number, minus, normal, over, pair, plus, times
 
 
 def at(values: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -73,7 +73,7 @@ def sweep(
     one = pair(one[0]) if len(table) == 2 else one
 
     def following(table, swept, count):
-        """What the next sweep takes: `(marked, row, scaled, edge, count)`."""
+        """What the next sweep takes: `(k, row, scaled, edge, count)`; k = -1 where none is left."""
         diagonal = tf.linalg.diag_part(table[0])
         share = tf.math.divide_no_nan(diagonal, norms)
         enters = free & ~swept & (share > threshold)
@@ -82,34 +82,35 @@ def sweep(
         waiting = tf.where(leaves, dtype.max, tf.where(enters, share, zero))
         k = tf.argmax(waiting, -1, output_type=tf.int32)
         going, back = (at(waiting, k) > 0) & active[:, None], at(swept, k)
-        is_k = (index == k[:, None]) & going
         row = tuple(tf.gather(part, k, batch_dims=1) for part in table)
         inverse = over(one, tuple(at(part, k) for part in row))
-        row = tuple(tf.where(going & ~is_k, part, zero) for part in row)
-        scaled = times(row, inverse)
-        # Row and column k, of which the diagonal has half from each.
+        scaled = normal(times(row, inverse))
         edge = tuple(
-            tf.where(is_k, -corner / 2, tf.where(back, -side, side))
+            tf.where(index == k[:, None], -corner, tf.where(back, -side, side))
             for side, corner in zip(scaled, inverse, strict=True)
         )
         count += tf.where(going, tf.where(back, -1, 1), 0)
-        return tf.cast(is_k, dtype), row, scaled, edge, count
+        return tf.where(going[:, 0], k, -1), row, scaled, edge, count
 
-    def step(table, swept, marked, row, scaled, edge, count):
-        down, across = marked[:, :, None], marked[:, None, :]
+    def step(table, swept, k, row, scaled, edge, count):
+        is_k = index == k[:, None]
+        down, across = is_k[:, :, None], is_k[:, None, :]
         product = times(
             tuple(part[:, :, None] for part in row), tuple(part[:, None, :] for part in scaled)
         )
-        kept = (1 - down) * (1 - across)
         table = tuple(
-            kept * part + (down * side[:, None, :] + side[:, :, None] * across)
-            for part, side in zip(minus(table, product), edge, strict=True)
+            tf.where(
+                (k >= 0)[:, None, None],
+                tf.where(down, side[:, None, :], tf.where(across, side[:, :, None], new)),
+                old,
+            )
+            for side, new, old in zip(edge, minus(table, product), table, strict=True)
         )
-        swept = tf.math.logical_xor(swept, marked > 0)
+        swept = tf.math.logical_xor(swept, is_k)
         return table, swept, *following(table, swept, count)
 
-    def unfinished(table, swept, marked, row, scaled, edge, count):
-        return tf.reduce_any(marked > 0)
+    def unfinished(table, swept, k, row, scaled, edge, count):
+        return tf.reduce_any(k >= 0)
 
     # Made a step ahead: XLA would fuse them into the table's update, once for each of its entries.
     count = tf.reduce_sum(tf.cast(swept, tf.int32), -1, True)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -27,11 +26,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+import qp_report
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -45,6 +41,7 @@ BATCHES = (1, 256)
 TURNS = {1: 40, 256: 7}
 CALLS = {1: 10, 256: 1}  # a turn
 TURNS_ON_ONE_CORE = 100
+OTHER_SIZES = (5, 10, 25, 50)
 CAP = 0.4
 
 
@@ -59,6 +56,16 @@ def gram_matrices(rng: np.random.Generator, count: int, size: int) -> np.ndarray
     student = softened(shared + rng.normal(size=(count, 1, 64, 10)) * 2)
     teachers = softened(shared + rng.normal(size=(count, size, 64, 10)))
     gradients = 4 * (student - teachers).mean(2)
+    return gradients @ gradients.transpose(0, 2, 1)
+
+
+def full_rank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    gradients = rng.normal(size=(count, size, size + 3))
+    return gradients @ gradients.transpose(0, 2, 1)
+
+
+def low_rank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    gradients = rng.normal(size=(count, size, size // 3))
     return gradients @ gradients.transpose(0, 2, 1)
 
 
@@ -88,20 +95,28 @@ def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]
     return found
 
 
-def measure(size: int, batch: int, turns: int, calls: int) -> dict[str, float]:
-    """Median seconds a call of every contestant; of `first NAME`, a turn's first call."""
+def measure(
+    size: int,
+    batch: int,
+    turns: int,
+    calls: int,
+    problems: Callable = gram_matrices,
+    names: tuple[str, ...] | None = None,
+) -> dict[str, float]:
+    """Median seconds a call of each contestant; of `first NAME`, a turn's first call."""
     rng = np.random.default_rng(size)
     contest = contestants(size, batch)
+    contest = {name: contest[name] for name in names or contest}
     seconds: dict[str, list[float]] = {name: [] for name in contest}
     firsts: dict[str, list[float]] = {f"first {name}": [] for name in contest}
     for solve in contest.values():
-        solve(gram_matrices(rng, batch, size))
+        solve(problems(rng, batch, size))
     order = list(contest.items())
     for _ in tqdm(range(turns), desc=f"M={size} batch={batch}", leave=False):
-        problems = [gram_matrices(rng, batch, size) for _ in range(calls)]
+        turn = [problems(rng, batch, size) for _ in range(calls)]
         rng.shuffle(order)  # nobody always runs on another's warm or cold caches
         for name, solve in order:
-            for number, gram in enumerate(problems):
+            for number, gram in enumerate(turn):
                 started = time.perf_counter()
                 solve(gram)
                 elapsed = time.perf_counter() - started
@@ -116,23 +131,6 @@ def on_one_core() -> dict[int, dict[str, float]]:
     command = ["taskset", "-c", "0", sys.executable, __file__, "--one-core"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {int(size): medians for size, medians in json.loads(done.stdout).items()}
-
-
-def one_core_lines(found: dict[int, dict[str, float]]) -> list[str]:
-    lines = [
-        "In a process that has one core (`taskset -c 0`), one problem a call and one call a turn, "
-        f"{TURNS_ON_ONE_CORE} turns, microseconds:",
-        "",
-        "| M | smo | cvxopt | libsvm | smo / cvxopt | smo / libsvm |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    for size, medians in found.items():
-        smo, cvxopt, libsvm = (medians[name] for name in ("smo", "cvxopt", "libsvm"))
-        lines.append(
-            f"| {size} | {1e6 * smo:.1f} | {1e6 * cvxopt:.1f} | {1e6 * libsvm:.1f} | "
-            f"{smo / cvxopt:.3f} | {smo / libsvm:.3f} |"
-        )
-    return lines
 
 
 def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
@@ -219,93 +217,18 @@ def against_torchjd() -> dict[int, dict[str, float]] | None:
     return found
 
 
-def torchjd_lines(found: dict[int, dict[str, float]] | None) -> list[str]:
-    if found is None:
-        return ["TorchJD was not installed, and so not measured."]
-    from importlib.metadata import version
-
-    lines = [
-        f"TorchJD {version('torchjd')}'s MGDA (Frank-Wolfe on the same Gram matrices, C = 1, one "
-        "problem a call), and its objective relative to the optimum (median of 100):",
-        "",
-        "| M | smo, µs | torchjd, µs | smo / torchjd | smo objective | torchjd objective |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    for size, row in found.items():
-        ours, theirs = row["smo seconds"], row["torchjd seconds"]
-        lines.append(
-            f"| {size} | {1e6 * ours:.0f} | {1e6 * theirs:.0f} | {ours / theirs:.3f} | "
-            f"{row['smo objective']:.6f} | {row['torchjd objective']:.6f} |"
-        )
-    return lines
-
-
-def table(
-    results: dict[tuple[int, int], dict[str, float]],
-    step: dict[str, float],
-    torchjd: dict[int, dict[str, float]] | None,
-    one_core: dict[int, dict[str, float]],
-) -> str:
-    """Markdown: microseconds a problem, and ratios to CVXOPT and LIBSVM."""
-    names = [name for name in next(iter(results.values())) if not name.startswith("first ")]
-    lines = [
-        "# The QP's speed",
-        "",
-        "    python benchmarks/qp.py docs/qp.md docs/qp.png",
-        "",
-        f"{platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}; microseconds "
-        f"a problem, medians of calls, ten a turn (of 256 problems one); C = {CAP} (1.5 / M at "
-        "least), Gram matrices of softened-KD gradients, float32 in the graph, float64 outside.",
-        "",
-        "| M | batch | " + " | ".join(names) + " | smo / cvxopt | smo / libsvm | first call: smo "
-        "| cvxopt | libsvm |",
-        "|--:|--:|" + "--:|" * (len(names) + 5),
-    ]
-    for (batch, size), medians in results.items():
-        cells = [f"{1e6 * medians[name] / batch:.1f}" for name in names]
-        smo = medians["smo"]
-        cells += [f"{smo / medians['cvxopt']:.3f}", f"{smo / medians['libsvm']:.3f}"]
-        firsts = [medians[f"first {name}"] for name in ("smo", "cvxopt", "libsvm")]
-        cells += [f"{1e6 * first / batch:.1f}" for first in firsts]
-        lines.append(f"| {size} | {batch} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "`first call` is a turn's first: any XLA program on a CPU runs on a thread of its own, "
-        "which sleeps while other solvers work, and waking it costs most of that call. On problems "
-        "other than these (full-rank or low-rank random Gram matrices) more steps are needed and "
-        "the ratios to CVXOPT at batch 1 are less favourable.",
-        "",
-        "resnet20 student, batch 64, 10 teachers' logits given: a step takes "
-        f"{1e3 * step['aekd']:.1f} ms by AE-KD and {1e3 * step['average']:.1f} ms by AVER; "
-        "gradients, Gram matrix and QP alone take "
-        f"{1e3 * step['weights alone']:.2f} ms, {step['weights alone'] / step['aekd']:.1%} of the "
-        "step.",
-        "",
-        *one_core_lines(one_core),
-        "",
-        *torchjd_lines(torchjd),
-        "",
-        "![Microseconds a problem](qp.png)",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
-    colours = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#555555")
-    _, axes = plt.subplots(1, len(BATCHES), figsize=(10, 3.8), sharey=True)
-    for axis, batch in zip(axes, BATCHES, strict=True):
-        for name, colour in zip(next(iter(results.values())), colours, strict=False):
-            values = [1e6 * results[batch, size][name] / batch for size in SIZES]
-            axis.loglog(SIZES, values, "o-", color=colour, label=name, ms=4)
-        axis.set_title("one problem a call" if batch == 1 else f"{batch} problems a call")
-        axis.set_xlabel("teachers M")
-        axis.set_xticks(SIZES, SIZES)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("microseconds a problem")
-    axes[0].legend(fontsize=8)
-    plt.tight_layout()
-    plt.savefig(target, dpi=130)
+def others() -> dict[tuple[str, int], dict[str, float]]:
+    """One problem a call on random gradients: `(kind, M) -> medians`."""
+    # LIBSVM may take seconds for one problem where gradients are dependent.
+    kinds = {
+        "full rank": (full_rank, ("smo", "cvxopt", "libsvm")),
+        "rank M / 3": (low_rank, ("smo", "cvxopt")),
+    }
+    return {
+        (kind, size): measure(size, 1, TURNS[1], CALLS[1], problems, names)
+        for kind, (problems, names) in kinds.items()
+        for size in OTHER_SIZES
+    }
 
 
 def main(report: str, picture: str) -> None:
@@ -315,10 +238,18 @@ def main(report: str, picture: str) -> None:
         for batch in BATCHES
         for size in SIZES
     }
-    text = table(results, share_of_a_step(), against_torchjd(), one_core)
+    text = qp_report.table(
+        results,
+        others(),
+        share_of_a_step(),
+        against_torchjd(),
+        one_core,
+        cap=CAP,
+        turns=TURNS_ON_ONE_CORE,
+    )
     with open(report, "w", encoding="utf-8") as file:
         file.write(text)
-    draw(results, picture)
+    qp_report.draw(results, picture)
     print(text)
 
 

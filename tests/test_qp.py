@@ -244,6 +244,26 @@ def test_eager_graph_and_xla_agree(solver):
     np.testing.assert_allclose(compiled, eager, atol=1e-5)
 
 
+@pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
+def test_no_sum_is_only_the_term_of_another(solver):
+    """TensorFlow's optimizer may break a loop that holds one: see `qp_pairs`."""
+    graph = tf.function(lambda gram: qp.solve(solver, gram, tf.constant(0.4)), autograph=False)
+    concrete = graph.get_concrete_function(tf.TensorSpec([None, 30, 30]))
+    functions = concrete.graph.as_graph_def().library.function
+    assert len(functions) > 5
+    for function in functions:
+        inputs = [i.split(":")[0] for node in function.node_def for i in node.input]
+        inputs += [name.split(":")[0] for name in function.ret.values()]
+        sums = {
+            node.name: node
+            for node in function.node_def
+            if node.op in ("AddV2", "AddN") and node.attr["T"].type == tf.float32.as_datatype_enum
+        }
+        for node in sums.values():
+            terms = [name for i in node.input if (name := i.split(":")[0]) in sums]
+            assert all(inputs.count(name) > 1 for name in terms), (node.name, terms)
+
+
 @pytest.mark.parametrize("solver", REFERENCE_SOLVERS)
 def test_references_run_in_a_graph(solver):
     gram = tf.constant(np.diag([1.0, 2.0, 4.0]))
