@@ -19,19 +19,20 @@ MOST_IDLE = 4
 
 
 class State(NamedTuple):
-    """What a step carries; shapes `[N, M]` but for the table's `[N, M, M]`, `[N]` from `before`."""
+    """What a step carries; shapes `[N, M]` but for the table's `[N, M, M]`, `[N]` from `base`.
+
+    As little as will do: a wide step makes XLA share it out among threads, at a loss.
+    """
 
     weights: tf.Tensor
     gradient: tf.Tensor
     table: Number
     swept: tf.Tensor
-    is_base: tf.Tensor
-    norms: tf.Tensor  # what the diagonal of the table's matrix was made of
+    base: tf.Tensor  # whom the table's differences are taken to
     before: tf.Tensor  # how far the swept teachers' gradients were apart at the last Newton step
     idle: tf.Tensor  # steps since one gained
     iterations: tf.Tensor
     active: tf.Tensor
-    steps: tf.Tensor  # []
 
 
 class ActiveSet:
@@ -46,6 +47,8 @@ class ActiveSet:
         self.problem, self.exact = problem, exact
         self.caps, self.dtype, self.size = problem.caps, problem.dtype, problem.size
         self.zero = tf.zeros([], problem.dtype)
+        # Of all iterations; each part of the solver has its share.
+        self.most = (2 if exact else 1) * (5 * self.size + 80)
         self.threshold = (1.0 if exact else self.size) * noise(problem.dtype, exact)
 
     def run(self, weights, gradient, iterations, active):
@@ -56,32 +59,31 @@ class ActiveSet:
             gradient,
             pair(blank) if self.exact else (blank,),
             tf.zeros_like(weights, tf.bool),
-            tf.zeros_like(weights, tf.bool),
-            tf.zeros_like(weights),
+            tf.zeros_like(iterations),
             tf.fill(tf.shape(active), self.dtype.max),
             tf.zeros_like(iterations),
             iterations,
             active,
-            tf.constant(0),
         )
 
-        def unfinished(state):
-            return tf.reduce_any(state.active) & (state.steps < 4 * self.size + 20)
-
-        (state,) = tf.while_loop(unfinished, lambda state: (self._step(state),), (state,))
+        (state,) = tf.while_loop(
+            lambda state: tf.reduce_any(state.active), lambda state: (self._step(state),), (state,)
+        )
         return state.weights, state.gradient, state.iterations
 
     def _step(self, state: State) -> State:
         weights, gradient, active = state.weights, state.gradient, state.active
         free = (weights > 0) & (weights < self.caps)
         # Without the base a table that is nearly singular no longer keeps the sum of the weights.
-        needed = state.is_base if self.exact else state.swept
+        is_base = tf.range(self.size) == state.base[:, None]
+        needed = state.swept & is_base if self.exact else state.swept
         lost = active & ~tf.reduce_any(needed & free, -1)
-        table, swept, is_base, norms = tf.cond(
+        table, swept, base = tf.cond(
             tf.reduce_any(lost),
             lambda: self._begun(state, free, lost),
-            lambda: (state.table, state.swept, state.is_base, state.norms),
+            lambda: (state.table, state.swept, state.base),
         )
+        norms = self.problem.diagonal + at(self.problem.diagonal, base)
         table, swept = sweep(table, swept, free, active, norms, self.threshold)
 
         # Differences, so that what all have in common does not round.
@@ -113,6 +115,7 @@ class ActiveSet:
         along *= -tf.sign(at(reduced, k))
         direction = tf.where(newton[:, None], tf.where(swept, answer, self.zero), along)
         # To a sum of zero, which a rounded table gives only nearly: at the base, if that is left.
+        is_base = tf.range(self.size) == base[:, None]
         gives = tf.where(swept & is_base, self.dtype.max, tf.abs(direction))
         most = tf.argmax(tf.where(swept, gives, -1), -1, output_type=tf.int32)
         excess = tf.reduce_sum(direction, -1, True)
@@ -125,21 +128,9 @@ class ActiveSet:
         fewer = blocked & (newton | at(free, k)[:, 0])
         idle = tf.where(gained | fewer, 0, state.idle + 1)
         active &= gained | (blocked & (idle < MOST_IDLE))
-        active &= self.problem.unsolved(weights, gradient)
+        active &= self.problem.unsolved(weights, gradient) & (iterations < self.most)
         before = tf.where(newton, spread, self.dtype.max)
-        return State(
-            weights,
-            gradient,
-            table,
-            swept,
-            is_base,
-            norms,
-            before,
-            idle,
-            iterations,
-            active,
-            state.steps + 1,
-        )
+        return State(weights, gradient, table, swept, base, before, idle, iterations, active)
 
     def _begun(self, state: State, free, lost):
         """A new table for those of whose swept teachers none is free."""
@@ -149,13 +140,12 @@ class ActiveSet:
         at_vertex = ~tf.reduce_any(free, -1, True)
         base = tf.argmax(tf.where(at_vertex, highest, shortest), -1, output_type=tf.int32)
         fresh, is_base = new_table(self.problem.gram, base, self.exact)
-        lost = lost[:, None]
         table = tuple(
-            tf.where(lost[..., None], new, old) for new, old in zip(fresh, state.table, strict=True)
+            tf.where(lost[:, None, None], new, old)
+            for new, old in zip(fresh, state.table, strict=True)
         )
-        norms = self.problem.diagonal + at(self.problem.diagonal, base)
-        pairs = (is_base, state.swept), (is_base, state.is_base), (norms, state.norms)
-        return table, *(tf.where(lost, new, old) for new, old in pairs)
+        swept = tf.where(lost[:, None], is_base, state.swept)
+        return table, swept, tf.where(lost, base, state.base)
 
     def _moved(self, weights, slope, direction, active):
         """`(weights, gain, blocked)`: to the lowest point along `direction` that bounds allow."""
