@@ -80,10 +80,10 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
     left side is an upper bound of `gap(w)`. It also stops where no step promises to lower `f` by
     3% of `tol * scale`, where none did that left as many teachers between their bounds, which
-    only rounding can bring about, and at `5 M + 80` iterations (twice that in all). If `gap(w)` is then
-    above 8 times `tol * scale`, the active-set method continues with a system in pairs of floats,
-    which keep curvatures down to 6e-11 (float32) of the gradients' own, to the same end. The
-    returned `gap` says what was reached.
+    only rounding can bring about, and at `5 M + 80` iterations (twice that in all). If `gap(w)`
+    is then above 8 times `tol * scale`, the active-set method continues with a system in pairs
+    of floats, which keep curvatures down to 6e-11 (float32) of the gradients' own, to the same
+    end. The returned `gap` says what was reached.
     Where rounding has made `G` indefinite, with smallest eigenvalue -e, there are several local
     minima: what is said above of `f(w)` and `gap(w)` then holds but for `e/2 ||w - w*||^2`.
     The programs hold no py_function and, at static shapes, no custom call, no dynamic
