@@ -142,4 +142,9 @@ def project(point: tf.Tensor, caps: tf.Tensor) -> tf.Tensor:
     target = one - tf.reduce_sum(full * caps, -1, keepdims=True)
     shift = (tf.reduce_sum(free * point, -1, keepdims=True) - target) / tf.maximum(count, one)
     shift = tf.where(count > 0, tf.clip_by_value(shift, left, right), left)
-    return tf.clip_by_value(point - shift, tf.zeros([], point.dtype), caps)
+    zero = tf.zeros([], point.dtype)
+    projected = tf.clip_by_value(point - shift, zero, caps)
+    # Large points round as they are shifted; what that took from the sum goes to the free ones.
+    missing = one - tf.reduce_sum(projected, -1, keepdims=True)
+    projected += free * missing / tf.maximum(count, one)
+    return tf.clip_by_value(projected, zero, caps)
