@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from aekd_tf.qp_algebra import accurate_matvec
-from aekd_tf.qp_pairs import Number, noise, pair, sum_of, times
+from aekd_tf.qp_pairs import Number, noise, number, sum_of, times
 from aekd_tf.qp_problem import Problem
 from aekd_tf.qp_sweep import at, new_table, sweep
 
@@ -57,7 +57,7 @@ class ActiveSet:
         state = State(
             weights,
             gradient,
-            pair(blank) if self.exact else (blank,),
+            number(blank, self.exact),
             tf.zeros_like(weights, tf.bool),
             tf.zeros_like(iterations),
             tf.fill(tf.shape(active), self.dtype.max),
@@ -90,8 +90,7 @@ class ActiveSet:
         reference = tf.reduce_min(tf.where(swept, gradient, self.dtype.max), -1, True)
         slope = gradient - reference
         slope_swept = tf.where(swept, slope, self.zero)
-        column = slope_swept[..., None]
-        answer = sum_of(times(table, pair(column) if self.exact else (column,)))[0]
+        answer = sum_of(times(table, number(slope_swept[..., None], self.exact)))[0]
         by_newton = -tf.reduce_sum(slope_swept * answer, -1) / 2
         # Of the others: what is left of their slopes after that, and what each would gain.
         reduced = slope - answer
@@ -133,7 +132,7 @@ class ActiveSet:
         return State(weights, gradient, table, swept, base, before, idle, iterations, active)
 
     def _begun(self, state: State, free, lost):
-        """A new table for those of whose swept teachers none is free."""
+        """A new table, from a free base, for the problems that need one."""
         # The base is the shortest free gradient, or, at a vertex, the one to give weight away.
         highest = tf.where(state.weights > 0, state.gradient, self.dtype.min)
         shortest = tf.where(free, -self.problem.diagonal, self.dtype.min)

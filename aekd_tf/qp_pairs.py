@@ -23,6 +23,10 @@ def pair(value: tf.Tensor) -> Number:
     return value, tf.zeros_like(value)
 
 
+def number(value: tf.Tensor, exact: bool) -> Number:
+    return pair(value) if exact else (value,)
+
+
 def plus(a: Number, b: Number) -> Number:
     high = a[0] + b[0]
     if len(a) == 1:

@@ -28,8 +28,8 @@ class Problem:
         high = tf.reduce_max(tf.where(weights > 0, gradient, self.dtype.min), -1)
         return high - low
 
-    def unsolved(self, weights: tf.Tensor, gradient: tf.Tensor, times: float = 1.0) -> tf.Tensor:
-        level = times * self.tolerance * self.scale(weights, gradient)
+    def unsolved(self, weights: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        level = self.tolerance * self.scale(weights, gradient)
         return self.violation(weights, gradient) > level
 
     def far(self, weights: tf.Tensor, gradient: tf.Tensor, times: float) -> tf.Tensor:

@@ -32,7 +32,7 @@ def solve_in_graph(gram: tf.Tensor, caps: tf.Tensor, solver: str) -> tuple[tf.Te
 
     active = problem.unsolved(weights, gradient)
     weights, gradient, iterations = follow(False, weights, gradient, iterations, active)
-    active = problem.unsolved(weights, gradient) & problem.far(weights, gradient, NEARLY)
+    active = problem.far(weights, gradient, NEARLY)
     weights, _, iterations = follow(True, weights, gradient, iterations, active)
     return weights, iterations
 

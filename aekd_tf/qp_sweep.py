@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from aekd_tf.qp_pairs import Number, minus, normal, over, pair, plus, times
+from aekd_tf.qp_pairs import Number, minus, normal, number, over, plus, times
 
 
 def at(values: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -32,15 +32,12 @@ def new_table(gram: tf.Tensor, base: tf.Tensor, exact: bool) -> tuple[Number, tf
     row = tf.gather(gram, base, batch_dims=1)
     own = at(row, base)[..., None]
 
-    def number(value: tf.Tensor) -> Number:
-        return pair(value) if exact else (value,)
-
-    table = minus(number(gram), number(row[:, :, None]))
-    table = plus(minus(table, number(row[:, None, :])), number(own))
+    table = minus(number(gram, exact), number(row[:, :, None], exact))
+    table = plus(minus(table, number(row[:, None, :], exact)), number(own, exact))
     # The base gives what another takes.
     down, across = is_base[:, :, None], is_base[:, None, :]
     zero = tf.zeros([], gram.dtype)
-    edges = number(tf.ones_like(gram))
+    edges = number(tf.ones_like(gram), exact)
     table = tuple(
         tf.where(down & across, zero, tf.where(down | across, edge, part))
         for edge, part in zip(edges, table, strict=True)
@@ -69,8 +66,8 @@ def sweep(
         `(table, swept)`.
     """
     dtype, index = norms.dtype, tf.range(norms.shape[-1])
-    zero, one = tf.zeros([], dtype), tuple(tf.ones_like(part[..., :1, 0]) for part in table[:1])
-    one = pair(one[0]) if len(table) == 2 else one
+    zero = tf.zeros([], dtype)
+    one = number(tf.ones_like(norms[:, :1]), exact=len(table) == 2)
 
     def following(table, swept, count):
         """What the next sweep takes: `(k, row, scaled, edge, count)`; k = -1 where none is left."""
