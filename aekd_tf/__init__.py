@@ -1,7 +1,6 @@
 """Adaptive ensemble knowledge distillation (AE-KD, NeurIPS 2020) for TensorFlow and Keras.
 
-Everything public is imported on first use, so that `python -m aekd_tf.experiments.cifar
---help` answers without loading TensorFlow.
+Public names are imported on first use, so that `--help` answers without loading TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,25 +8,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aekd_tf import registration
+
 __version__ = "0.1.0"
 
 _HOME = {
-    "AdaptiveWeighting": "aekd_tf.weighting",
-    "CachedTeachers": "aekd_tf.cached_teachers",
-    "DistillationTensorBoard": "aekd_tf.callbacks",
+    "AdaptiveWeighting": "aekd_tf.weightings.adaptive",
+    "CachedTeachers": "aekd_tf.cache.batches",
+    "DistillationTensorBoard": "aekd_tf.monitoring.tensorboard",
     "EnsembleDistiller": "aekd_tf.distiller",
-    "Hints": "aekd_tf.hints",
-    "QPSolution": "aekd_tf.qp",
-    "TeacherAdapter": "aekd_tf.adapter",
-    "TeacherCache": "aekd_tf.cache",
-    "TeacherEnsemble": "aekd_tf.ensemble",
-    "UniformWeighting": "aekd_tf.weighting",
-    "Views": "aekd_tf.cache",
-    "Weighting": "aekd_tf.weighting",
-    "distillation_loss": "aekd_tf.losses",
-    "hint_loss": "aekd_tf.hints",
-    "project_capped_simplex": "aekd_tf.qp",
-    "solve_capped_simplex_qp": "aekd_tf.qp",
+    "Hints": "aekd_tf.terms.hints",
+    "QPSolution": "aekd_tf.qp.solve",
+    "TeacherAdapter": "aekd_tf.teachers.adapter",
+    "TeacherCache": "aekd_tf.cache.teacher_cache",
+    "TeacherEnsemble": "aekd_tf.teachers.ensemble",
+    "UniformWeighting": "aekd_tf.weightings.uniform",
+    "Views": "aekd_tf.cache.views",
+    "Weighting": "aekd_tf.weightings.base",
+    "distillation_loss": "aekd_tf.losses.kl",
+    "hint_loss": "aekd_tf.terms.hints",
+    "project_capped_simplex": "aekd_tf.qp.solve",
+    "solve_capped_simplex_qp": "aekd_tf.qp.solve",
 }
 _SUBMODULES = ("data", "models")
 
@@ -55,16 +56,21 @@ __all__ = [
 
 if TYPE_CHECKING:
     from aekd_tf import data, models
-    from aekd_tf.adapter import TeacherAdapter
-    from aekd_tf.cache import TeacherCache, Views
-    from aekd_tf.cached_teachers import CachedTeachers
-    from aekd_tf.callbacks import DistillationTensorBoard
+    from aekd_tf.cache.batches import CachedTeachers
+    from aekd_tf.cache.teacher_cache import TeacherCache
+    from aekd_tf.cache.views import Views
     from aekd_tf.distiller import EnsembleDistiller
-    from aekd_tf.ensemble import TeacherEnsemble
-    from aekd_tf.hints import Hints, hint_loss
-    from aekd_tf.losses import distillation_loss
-    from aekd_tf.qp import QPSolution, project_capped_simplex, solve_capped_simplex_qp
-    from aekd_tf.weighting import AdaptiveWeighting, UniformWeighting, Weighting
+    from aekd_tf.losses.kl import distillation_loss
+    from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
+    from aekd_tf.qp.solve import QPSolution, project_capped_simplex, solve_capped_simplex_qp
+    from aekd_tf.teachers.adapter import TeacherAdapter
+    from aekd_tf.teachers.ensemble import TeacherEnsemble
+    from aekd_tf.terms.hints import Hints, hint_loss
+    from aekd_tf.weightings.adaptive import AdaptiveWeighting
+    from aekd_tf.weightings.base import Weighting
+    from aekd_tf.weightings.uniform import UniformWeighting
+
+registration.announce()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Names and ranges that are checked before TensorFlow is loaded."""
+"""Checks of names and numbers; imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ import re
 from typing import Any
 
 import numpy as np
-
-IN_GRAPH_SOLVERS = ("smo", "projected")
-REFERENCE_SOLVERS = ("cvxopt", "libsvm")
-SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
-BATCH_GRADIENTS = ("mean", "full")
-GRADIENT_SPACES = ("logits", "parameters")
-WEIGHTINGS = ("aekd", "average", "average_outputs")
-CACHE_DTYPES = ("float16", "float32")
-AVERAGES = ("losses", "outputs")
 
 # A cap that misses 1/M by rounding alone still means "the plain average".
 _CAP_SLACK = 1e-6

@@ -12,42 +12,40 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf import weighting as weightings
-from aekd_tf.absent import LeftOutTeachers, finite_or_absent
-from aekd_tf.cached_teachers import CachedTeachers, split_batch, teacher_outputs
-from aekd_tf.checks import GRADIENT_SPACES, check_choice, check_number
-from aekd_tf.ensemble import TeacherEnsemble
+from aekd_tf import weightings
+from aekd_tf.cache.batches import CachedTeachers, split_batch, teacher_outputs
+from aekd_tf.checks import check_choice, check_number
 from aekd_tf.gradients import example_shares, gram_matrix, teacher_gradients
-from aekd_tf.hints import (
-    HintLayers,
-    HintRegressors,
-    Hints,
-    HintStart,
-    feature_shape,
-    find_layer,
-    pooled,
-    pooled_shape,
-    with_features,
-)
-from aekd_tf.losses import averaged_outputs_loss, distillation_loss
-from aekd_tf.metrics import TeacherWeights
-from aekd_tf.replicas import GlobalBatch, batch_size, summed
+from aekd_tf.keras_private import compiled_loss, flatten_layers, loss_tracker
+from aekd_tf.losses.averaged_outputs import averaged_outputs_loss
+from aekd_tf.losses.kl import distillation_loss
+from aekd_tf.monitoring.left_out import LeftOutTeachers
+from aekd_tf.monitoring.metrics import TeacherWeights
+from aekd_tf.names import GRADIENT_SPACES
+from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.teachers.finite import finite_or_absent
+from aekd_tf.terms.capture import feature_shape, with_features
+from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled, pooled_shape
+from aekd_tf.terms.regressors import HintRegressors
+from aekd_tf.training.global_batch import GlobalBatch
+from aekd_tf.training.replicas import batch_size, summed
+from aekd_tf.weightings.base import Weighting, uniform_among
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class EnsembleDistiller(GlobalBatch):
-    r"""Distils M frozen teachers into one student, weighting the teachers anew every step.
+    r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
 
         student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
-            + hint_weight * sum_m w'_m hint_m + regularisation
+            + hint_weight * sum_m w'_m hint_m + regularization
 
     where `kd_m` is the softened KL divergence from teacher m (`distillation_loss`) and the
-    weights `w` solve a small quadratic programme over the teachers' gradients w.r.t. the
+    weights `w` solve a small quadratic program over the teachers' gradients w.r.t. the
     student's logits (Eq. 13-15). With `hints` (AE-KD*), `hint_m` is the distance of the
     regressed feature map from teacher m's (`hint_loss`, Eq. 5), and `w'` solves a second
-    programme, over the gradients w.r.t. the student's feature map (Eq. 16); with
+    program, over the gradients w.r.t. the student's feature map (Eq. 16); with
     `weighting="average"` that is FitNets. One step makes one forward pass of each teacher,
     one forward and one backward pass of the student: the per-teacher gradients stop at the
     student's logits and feature map.
@@ -124,13 +122,13 @@ class EnsembleDistiller(GlobalBatch):
         student: keras.Model,
         teachers: TeacherEnsemble | CachedTeachers | Sequence[keras.Model],
         *,
-        weighting: str | weightings.Weighting = "aekd",
+        weighting: str | Weighting = "aekd",
         temperature: float = 4.0,
         student_loss_weight: float = 1.0,
         kd_weight: float = 0.9,
         hint_weight: float = 0.0,
         hints: str | Hints | None = None,
-        hint_weighting: str | weightings.Weighting | None = None,
+        hint_weighting: str | Weighting | None = None,
         gradient_space: str = "logits",
         **kwargs: Any,
     ):
@@ -142,7 +140,7 @@ class EnsembleDistiller(GlobalBatch):
             teachers = TeacherEnsemble(teachers)
         # No Keras object: neither tracked, trained nor saved.
         self._ensemble: TeacherEnsemble | CachedTeachers = teachers
-        if any(teacher is student for teacher in self._present()):
+        if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
         self.student = student
         self.weighting = weightings.get(weighting)
@@ -160,7 +158,7 @@ class EnsembleDistiller(GlobalBatch):
             self.weighting if hint_weighting is None else hint_weighting
         )
         self.hint_weighting.validate(len(teachers))
-        layers = [layer for teacher in self._present() for layer in teacher._flatten_layers()]
+        layers = [layer for teacher in self._teacher_models() for layer in flatten_layers(teacher)]
         self.supports_jit = self._leaving_weighting is None and all(
             layer.supports_jit for layer in layers
         )
@@ -168,12 +166,12 @@ class EnsembleDistiller(GlobalBatch):
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
         self._weights_tracker = TeacherWeights(len(teachers))
         if self.hints is not None:
-            if not self._present() and self._cached_shapes is None:
+            if not self._teacher_models() and self._cached_shapes is None:
                 raise ValueError("hints need cached feature maps: give the TeacherCache hints=...")
             names = self.hints.teacher_layers(len(teachers))
             self._hint_layers = HintLayers(
                 find_layer(student, self.hints.student),
-                [find_layer(*pair) for pair in zip(self._present(), names, strict=False)],
+                [find_layer(*pair) for pair in zip(self._teacher_models(), names, strict=False)],
             )
             self.regressors = HintRegressors(name="regressors", dtype=self.dtype_policy)
             self._hint_scale = self.add_weight(
@@ -189,7 +187,9 @@ class EnsembleDistiller(GlobalBatch):
             shape = feature_shape(self.student, self._hint_layers.student, input_shape)
             shapes = self._cached_shapes or [
                 pooled_shape(feature_shape(teacher, layer, input_shape), pooling)
-                for teacher, layer in zip(self._present(), self._hint_layers.teachers, strict=True)
+                for teacher, layer in zip(
+                    self._teacher_models(), self._hint_layers.teachers, strict=True
+                )
             ]
             self.regressors.build_for(pooled_shape(shape, pooling), shapes)
         super().build(input_shape)
@@ -201,7 +201,7 @@ class EnsembleDistiller(GlobalBatch):
         return shapes and [(None, *shape) for shape in shapes]
 
     @property
-    def _leaving_weighting(self) -> weightings.Weighting | None:
+    def _leaving_weighting(self) -> Weighting | None:
         used = [self.weighting] if self.hints is None else [self.weighting, self.hint_weighting]
         return next((weighting for weighting in used if weighting.leaves_graph), None)
 
@@ -236,11 +236,12 @@ class EnsembleDistiller(GlobalBatch):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """The student's own loss, compiled plus regularisation; what `evaluate` reports."""
+        """The student's own loss, compiled plus regularization; what `evaluate` reports."""
         loss = tf.zeros([])
-        if self._compile_loss is not None and y is not None:
-            loss += tf.cast(self._compile_loss(y, y_pred, sample_weight), tf.float32)
-        return loss + self.regularisation_share()
+        compiled = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
+        if compiled is not None:
+            loss += tf.cast(compiled, tf.float32)
+        return loss + self.regularization_share()
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -251,21 +252,21 @@ class EnsembleDistiller(GlobalBatch):
             (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
         )
         teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
-        teacher_logits, present = finite_or_absent(tf.unstack(teacher_logits))
+        teacher_logits, live = finite_or_absent(tf.unstack(teacher_logits))
         teacher_logits = tf.stack(teacher_logits)
         examples = tf.cast(batch_size(x), tf.float32)
         if self.hints is not None:
-            teacher_maps, maps_present = finite_or_absent(teacher_maps)
-            absent = summed(tf.cast([~present, ~maps_present], tf.float32))
-            present, maps_present = tf.unstack(absent == 0)
+            teacher_maps, maps_live = finite_or_absent(teacher_maps)
+            absent = summed(tf.cast([~live, ~maps_live], tf.float32))
+            live, maps_live = tf.unstack(absent == 0)
             teacher_maps = [
                 tf.where(there, features, tf.zeros_like(features))
-                for there, features in zip(tf.unstack(maps_present), teacher_maps, strict=True)
+                for there, features in zip(tf.unstack(maps_live), teacher_maps, strict=True)
             ]
         else:
-            present = summed(tf.cast(~present, tf.float32)) == 0
+            live = summed(tf.cast(~live, tf.float32)) == 0
         # Absent on one replica is absent on all.
-        teacher_logits = tf.where(present[:, None, None], teacher_logits, 0.0)
+        teacher_logits = tf.where(live[:, None, None], teacher_logits, 0.0)
         count = summed(examples)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._ask_student(x)
@@ -278,9 +279,9 @@ class EnsembleDistiller(GlobalBatch):
                 gram = self._parameter_gram(tape, tf.unstack(losses))
             else:
                 gram = self._logit_gram(teacher_logits, logits, example_weight)
-            kd_loss = self._weighed(losses, gram, present, self.weighting, self._weights_tracker)
+            kd_loss = self._weighed(losses, gram, live, self.weighting, self._weights_tracker)
             if self.weighting.average == "outputs":
-                weights = weightings.uniform_among(present)
+                weights = uniform_among(live)
                 outputs_loss = averaged_outputs_loss(
                     teacher_logits, logits, self.temperature, weights
                 )
@@ -292,14 +293,14 @@ class EnsembleDistiller(GlobalBatch):
                 )
                 gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
                 hint_loss = self._weighed(
-                    hint_losses, gram, maps_present, self.hint_weighting, self._hint_weights_tracker
+                    hint_losses, gram, maps_live, self.hint_weighting, self._hint_weights_tracker
                 )
                 loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
-            loss += self.regularisation_share()
+            loss += self.regularization_share()
             scaled_loss = self.optimizer.scale_loss(loss)
         self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
 
-        self.track(self._loss_tracker, loss, count)
+        self.track(loss_tracker(self), loss, count)
         self.track(self._student_loss_tracker, student_loss, count)
         self.track(self._kd_loss_tracker, kd_loss, count)
         if self.hints is not None:
@@ -369,14 +370,14 @@ class EnsembleDistiller(GlobalBatch):
         self,
         losses: tf.Tensor,
         gram: tf.Tensor,
-        present: tf.Tensor,
-        weighting: weightings.Weighting,
+        live: tf.Tensor,
+        weighting: Weighting,
         tracker: TeacherWeights,
     ) -> tf.Tensor:
         """The teachers' losses `[M]` as one, by the weights that `gram` asks for."""
-        weights, gap = weighting.among(gram, present)
+        weights, gap = weighting.among(gram, live)
         weights = tf.stop_gradient(weights)
-        tracker.update_state(weights, gap, gram, present)
+        tracker.update_state(weights, gap, gram, live)
         return tf.tensordot(weights, losses, 1)
 
     def _check_classes(self, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:
@@ -425,17 +426,17 @@ class EnsembleDistiller(GlobalBatch):
         return cls(**config)
 
     def other_variables(self) -> dict[str, list[Any]]:
-        return {f"teacher {i}": t.variables for i, t in enumerate(self._present())}
+        return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}
 
     # No property: Keras saves the models it finds in them.
-    def _present(self) -> list[keras.Model]:
+    def _teacher_models(self) -> list[keras.Model]:
         return [] if isinstance(self.teachers, CachedTeachers) else list(self.teachers)
 
     # Keras calls these for a whole-model file only, never for `save_weights`.
     def save_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._present()):
+        for index, teacher in enumerate(self._teacher_models()):
             teacher.save_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
 
     def load_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._present()):
+        for index, teacher in enumerate(self._teacher_models()):
             teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))

@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from aekd_tf.checks import BATCH_GRADIENTS, check_choice
-from aekd_tf.replicas import summed
+from aekd_tf.checks import check_choice
+from aekd_tf.names import BATCH_GRADIENTS
+from aekd_tf.training.replicas import summed
 
 
 def teacher_gradients(

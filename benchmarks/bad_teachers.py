@@ -22,7 +22,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from aekd_tf import CachedTeachers, EnsembleDistiller, TeacherCache, Views, data, models
-from aekd_tf.experiments import training
+from aekd_tf.training import fit as training
 
 TEACHERS, SEEDS, EPOCHS = 5, 5, 60
 GOOD = "without it"

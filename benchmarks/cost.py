@@ -23,9 +23,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aekd_tf import models
-from aekd_tf.experiments import grids
-from aekd_tf.experiments.cells import Cell
-from aekd_tf.experiments.config import recipe
+from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.paper import grids
+from aekd_tf.experiments.paper.cells import Cell
 
 # Training images without those held out for validation, image size, classes, measured batch.
 SETS = {

@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.experiments import distillation
-from aekd_tf.experiments.flags import parse
+from aekd_tf.experiments.command.flags import parse
+from aekd_tf.experiments.run import distillation
 
 SIZES = (1, 5, 10, 25)
 SWEEP_SIZES = (1, 3, 5, 10, 15, 25)
@@ -112,11 +112,11 @@ def table(means: dict[tuple[int, str], float], swept: tuple[float, float]) -> st
 
 
 def draw(means: dict[tuple[int, str], float], target: str) -> None:
-    colours = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
+    colors = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
     _, axis = plt.subplots(figsize=(6, 3.8))
-    for case, colour in zip(CASES, colours, strict=True):
+    for case, color in zip(CASES, colors, strict=True):
         values = [means[size, case] for size in SIZES]
-        axis.plot(SIZES, values, "o-", color=colour, label=case, ms=4)
+        axis.plot(SIZES, values, "o-", color=color, label=case, ms=4)
     axis.set_xlabel("teachers M")
     axis.set_ylabel("seconds a training")
     axis.set_xticks(SIZES, [str(size) for size in SIZES])

@@ -32,9 +32,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import aekd_tf
-from aekd_tf import qp, qp_references
 from aekd_tf.gradients import gram_matrix, teacher_gradients
-from aekd_tf.losses import distillation_loss
+from aekd_tf.losses.kl import distillation_loss
+from aekd_tf.qp import references as qp_references
+from aekd_tf.qp import solve as qp
 
 SIZES = (2, 5, 10, 25, 50, 100)
 BATCHES = (1, 256)

@@ -124,13 +124,13 @@ def table(
 
 
 def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
-    colours = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#555555")
+    colors = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#555555")
     batches, sizes = (sorted({key[part] for key in results}) for part in (0, 1))
     _, axes = plt.subplots(1, len(batches), figsize=(10, 3.8), sharey=True)
     for axis, batch in zip(axes, batches, strict=True):
-        for name, colour in zip(next(iter(results.values())), colours, strict=False):
+        for name, color in zip(next(iter(results.values())), colors, strict=False):
             values = [1e6 * results[batch, size][name] / batch for size in sizes]
-            axis.loglog(sizes, values, "o-", color=colour, label=name, ms=4)
+            axis.loglog(sizes, values, "o-", color=color, label=name, ms=4)
         axis.set_title("one problem a call" if batch == 1 else f"{batch} problems a call")
         axis.set_xlabel("teachers M")
         axis.set_xticks(sizes, sizes)

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf import CachedTeachers, EnsembleDistiller, models
-from aekd_tf.replicas import summed
+from aekd_tf.training.replicas import summed
 
 TEACHERS, CLASSES, BATCH = 10, 10, 64
 BATCHES = (16, 64, 256)
@@ -192,11 +192,11 @@ def main(report: str, picture: str) -> None:
 
 def draw(seconds: dict[str, list[float]], picture: str) -> None:
     _, axis = plt.subplots(figsize=(6, 3.8))
-    for (name, values), colour, mark in zip(
+    for (name, values), color, mark in zip(
         seconds.items(), ("#0072b2", "#d55e00", "#009e73", "#555555"), "osv^", strict=True
     ):
         milliseconds = [1000 * value for value in values]
-        axis.plot(DEVICES, milliseconds, f"{mark}-", color=colour, label=name, ms=4)
+        axis.plot(DEVICES, milliseconds, f"{mark}-", color=color, label=name, ms=4)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xlabel("devices")

@@ -179,12 +179,12 @@ def table(results: dict[tuple[int, int], dict[str, float]], memory: dict[str, fl
 
 
 def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
-    colours = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
+    colors = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
     _, axes = plt.subplots(1, len(CLASSES), figsize=(10, 3.8), sharey=True)
     for axis, classes in zip(axes, CLASSES, strict=True):
-        for case, colour in zip(CASES, colours, strict=True):
+        for case, color in zip(CASES, colors, strict=True):
             values = [1e3 * results[classes, size][case] for size in SIZES]
-            axis.semilogy(SIZES, values, "o-", color=colour, label=case, ms=4)
+            axis.semilogy(SIZES, values, "o-", color=color, label=case, ms=4)
         axis.set_title(f"{classes} classes")
         axis.set_xlabel("teachers M")
         axis.set_xticks(SIZES, SIZES)

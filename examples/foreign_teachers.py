@@ -1,9 +1,9 @@
-"""Distil two teachers of other input sizes and outputs into a subclassed student.
+"""Distill two teachers of other input sizes and outputs into a subclassed student.
 
 python examples/foreign_teachers.py
 
-The student is a subclassed `keras.Model` on 8x8 grey digits. One teacher is a MobileNet from
-keras.applications, which wants 64x64 colour images and ends in a softmax; the other counts the
+The student is a subclassed `keras.Model` on 8x8 gray digits. One teacher is a MobileNet from
+keras.applications, which wants 64x64 color images and ends in a softmax; the other counts the
 classes backwards. `TeacherAdapter` declares both once.
 """
 
@@ -35,11 +35,11 @@ class SmallStudent(keras.Model):
 
 
 def application_teacher() -> keras.Model:
-    """Grey images to three channels, then keras.applications' MobileNet, to probabilities."""
+    """Gray images to three channels, then keras.applications' MobileNet, to probabilities."""
     inputs = keras.Input((64, 64, 1))
     backbone = keras.applications.MobileNet((64, 64, 3), alpha=0.25, weights=None, classes=10)
-    colour = keras.layers.Concatenate()([inputs, inputs, inputs])
-    return keras.Model(inputs, backbone(colour), name="application")
+    color = keras.layers.Concatenate()([inputs, inputs, inputs])
+    return keras.Model(inputs, backbone(color), name="application")
 
 
 def main(epochs: int = 10) -> dict[str, float]:

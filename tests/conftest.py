@@ -4,23 +4,9 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 import pytest
-
-
-def classifier(seed, classes=3, width=8, inputs=4):
-    """A small dense network with batch norm, from `[B, inputs]` to logits."""
-    keras.utils.set_random_seed(seed)
-    return keras.Sequential(
-        [
-            keras.Input((inputs,)),
-            keras.layers.Dense(width, activation="tanh"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(classes),
-        ],
-        name=f"classifier_{seed}",
-    )
+from tools.networks import classifier
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
-from conftest import classifier
+from tools.networks import classifier
 
 import aekd_tf
 from aekd_tf import EnsembleDistiller
+from tools import reference
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -264,7 +264,7 @@ def test_sample_weight_counts_and_excludes(teachers, toy_data):
     assert_same_weights(found, expected)
 
 
-def test_metrics_optimizers_and_regularisation(teachers, toy_data):
+def test_metrics_optimizers_and_regularization(teachers, toy_data):
     keras.utils.set_random_seed(0)
     student = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1))]
@@ -272,10 +272,10 @@ def test_metrics_optimizers_and_regularisation(teachers, toy_data):
     distiller = EnsembleDistiller(student, teachers, student_loss_weight=0.5)
     top2 = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")
     distiller.compile("adam", loss=LOSS, metrics=["accuracy", top2], weighted_metrics=[])
-    regularisation = float(sum(student.losses))
+    regularization = float(sum(student.losses))
     logs = distiller.train_on_batch(*toy_data, return_dict=True)
     assert {"accuracy", "top2"} <= set(logs)
-    total = 0.5 * logs["student_loss"] + 0.9 * logs["kd_loss"] + regularisation
+    total = 0.5 * logs["student_loss"] + 0.9 * logs["kd_loss"] + regularization
     assert logs["loss"] == pytest.approx(total, rel=1e-5)
 
 

@@ -1,13 +1,13 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 
 import aekd_tf
 from aekd_tf.gradients import gradient_conflict, gram_matrix, teacher_gradients
+from tools import reference
 
-GOLDEN = np.load(f"{__file__.rsplit('/', 1)[0]}/golden.npz")
+GOLDEN = np.load(f"{__file__.rsplit('/', 1)[0]}/fixtures/golden.npz")
 CASES = sorted({key.split("/")[0] for key in GOLDEN.files})
 
 

@@ -1,4 +1,4 @@
-"""Distil on scikit-learn's 1,797 handwritten digits: no download, minutes on two CPU cores.
+"""Distills on the 1,797 handwritten digits of scikit-learn: minutes on two CPU cores, no download.
 
 python -m aekd_tf.experiments.digits --ensemble_size=10
 """
@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from aekd_tf.experiments.main import main
+from aekd_tf.experiments.command.experiment_flags import experiment_command
+from aekd_tf.experiments.command.main import main
+from aekd_tf.experiments.command.presets import Experiment
+
+COMMAND = experiment_command(
+    Experiment("digits", dataset="digits", datasets=("digits",), preset="quick"),
+    "aekd_tf.experiments.run.distillation",
+)
 
 if __name__ == "__main__":
-    sys.exit(main("digits"))
+    sys.exit(main(COMMAND))

@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def create(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
-    """A fresh, randomly initialised network from images to logits.
+    """A fresh, randomly initialized network from images to logits.
 
     Args:
         name: one of `names()`.

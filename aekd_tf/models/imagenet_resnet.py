@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalised
+from aekd_tf.models.layers import activated, classifier, convolution, normalized
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -35,13 +35,13 @@ def _block(x, width: int, strides: int, bottleneck: bool, name: str):
     out = 4 * width if bottleneck else width
     if strides > 1 or x.shape[-1] != out:
         shortcut = convolution(x, out, 1, strides, name=f"{name}_shortcut")
-        shortcut = normalised(shortcut, name=f"{name}_shortcut_norm")
+        shortcut = normalized(shortcut, name=f"{name}_shortcut_norm")
     if bottleneck:
         x = activated(convolution(x, width, 1, name=f"{name}_1"), name=f"{name}_1")
         x = activated(convolution(x, width, 3, strides, name=f"{name}_2"), name=f"{name}_2")
-        x = normalised(convolution(x, out, 1, name=f"{name}_3"), name=f"{name}_3_norm")
+        x = normalized(convolution(x, out, 1, name=f"{name}_3"), name=f"{name}_3_norm")
     else:
         x = activated(convolution(x, width, 3, strides, name=f"{name}_1"), name=f"{name}_1")
-        x = normalised(convolution(x, width, name=f"{name}_2"), name=f"{name}_2_norm")
+        x = normalized(convolution(x, width, name=f"{name}_2"), name=f"{name}_2_norm")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return layers.ReLU(name=name)(x)

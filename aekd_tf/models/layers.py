@@ -1,15 +1,15 @@
-"""What the networks share: convolutions, batch norm and the last layer, initialised alike."""
+"""What the networks share: convolutions, batch norm and the last layer, initialized alike."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers
 
-from aekd_tf.replicas import num_replicas
+from aekd_tf.training.replicas import num_replicas
 
 
 def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = False, name: str):
-    """He-initialised (fan out) convolution; a stride divides the size, rounded up."""
+    """He-initialized (fan out) convolution; a stride divides the size, rounded up."""
     return layers.Conv2D(
         width,
         size,
@@ -21,7 +21,7 @@ def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = 
     )(x)
 
 
-def normalised(x, name: str):
+def normalized(x, name: str):
     """Batch norm, of the global batch for a network made in a strategy's scope."""
     return layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1, name=name
@@ -29,7 +29,7 @@ def normalised(x, name: str):
 
 
 def activated(x, name: str):
-    return layers.ReLU(name=f"{name}_relu")(normalised(x, name=f"{name}_norm"))
+    return layers.ReLU(name=f"{name}_relu")(normalized(x, name=f"{name}_norm"))
 
 
 def classifier(x, num_classes: int):

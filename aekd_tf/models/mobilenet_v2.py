@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalised
+from aekd_tf.models.layers import activated, classifier, convolution, normalized
 
 # Expansion, channels at width 1, blocks, stride of the first block.
 _GROUPS = (
@@ -59,7 +59,7 @@ def _block(x, expansion: int, width: int, strides: int, name: str, stage: str | 
     x = activated(x, name=f"{name}_depthwise")
     x = convolution(x, width, 1, name=f"{name}_project")
     if strides == 1 and shortcut.shape[-1] == width:
-        x = layers.Add(name=stage or name)([normalised(x, name=f"{name}_project_norm"), shortcut])
+        x = layers.Add(name=stage or name)([normalized(x, name=f"{name}_project_norm"), shortcut])
     else:
-        x = normalised(x, name=stage or f"{name}_project_norm")
+        x = normalized(x, name=stage or f"{name}_project_norm")
     return x

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalised
+from aekd_tf.models.layers import activated, classifier, convolution, normalized
 
 
 def build(
@@ -35,8 +35,8 @@ def _block(x, width: int, strides: int, name: str):
     shortcut = x
     if strides > 1 or x.shape[-1] != width:
         shortcut = convolution(x, width, 1, strides, name=f"{name}_shortcut")
-        shortcut = normalised(shortcut, name=f"{name}_shortcut_norm")
+        shortcut = normalized(shortcut, name=f"{name}_shortcut_norm")
     x = activated(convolution(x, width, 3, strides, name=f"{name}_1"), name=f"{name}_1")
-    x = normalised(convolution(x, width, name=f"{name}_2"), name=f"{name}_2_norm")
+    x = normalized(convolution(x, width, name=f"{name}_2"), name=f"{name}_2_norm")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return layers.ReLU(name=name)(x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalised
+from aekd_tf.models.layers import activated, classifier, convolution, normalized
 
 _CONVOLUTIONS = {
     8: (1, 1, 1, 1, 1),
@@ -33,7 +33,7 @@ def build(
             x = convolution(x, width, bias=True, name=prefix)
             if number < count:
                 x = activated(x, name=prefix)
-        x = normalised(x, name=f"{prefix}_norm")
+        x = normalized(x, name=f"{prefix}_norm")
         x = layers.ReLU(name=f"stage{stage}")(x)
         if stage <= 3:
             x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)

@@ -1,0 +1,122 @@
+"""One array on disk, written view by view, and the manifest that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from aekd_tf import files
+
+FORMAT = 2
+
+
+class CacheError(RuntimeError):
+    """A cache file that must not be used; the message names it and says what to do."""
+
+
+class ViewFile:
+    """`<stem>.npy`, `[R, N, ...]`, memory-mapped and never pickled, beside `<stem>.json`.
+
+    The manifest holds what the file depends on and a checksum of every view that is finished;
+    a view without one counts as missing.
+
+    Args:
+        stem: path without ending.
+        shape: `(R, N, ...)`.
+        dtype: of the array, structured or not.
+        identity: what the content depends on, for JSON; a manifest that says otherwise is
+            another's.
+
+    Raises:
+        CacheError: a file that is damaged or another's; nothing of it is used.
+    """
+
+    def __init__(self, stem: str, shape: tuple[int, ...], dtype: np.dtype, identity: dict):
+        self.path, self.manifest = f"{stem}.npy", f"{stem}.json"
+        self.shape, self.dtype = shape, dtype
+        self.identity = json.loads(
+            json.dumps({"format": FORMAT, **identity, "shape": shape, "dtype": str(dtype)})
+        )
+        self.checksums: dict[str, str] = {}
+        self.file: str | None = None
+        self._advice = f"delete {self.path} and {self.manifest} to have it computed again"
+        if os.path.exists(self.manifest):
+            self._verify()
+        else:
+            # A file without a manifest was cut off in its first view: nothing in it counts.
+            np.lib.format.open_memmap(self.path, "w+", dtype, shape)
+            _take_room(self.path)
+
+    def _verify(self) -> None:
+        try:
+            with open(self.manifest, encoding="utf-8") as file:
+                recorded = json.load(file)
+            checksums, self.file = dict(recorded["checksums"]), recorded.get("file")
+            array = self.read()
+        except Exception as error:  # NumPy's reader of headers has many ways to fail
+            raise CacheError(
+                f"cache file {self.path} cannot be read ({error}): {self._advice}"
+            ) from error
+        differ = [key for key in self.identity if recorded.get(key) != self.identity[key]]
+        if differ:
+            raise CacheError(
+                f"cache file {self.path} is of other {', '.join(differ)} than this run asks for: "
+                f"choose another directory for the cache, or {self._advice}"
+            )
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise CacheError(
+                f"cache file {self.path} is {array.dtype} {array.shape}: {self._advice}"
+            )
+        for view, checksum in checksums.items():
+            valid = view.isdecimal() and int(view) < self.shape[0]
+            if not valid or _checksum(array[int(view)]) != checksum:
+                raise CacheError(
+                    f"cache file {self.path} is damaged in view {view}: {self._advice}"
+                )
+        self.checksums = checksums
+
+    def read(self) -> np.ndarray:
+        """The whole array, memory-mapped."""
+        # Not "r+", which would lengthen a file that was cut off.
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+
+    def missing(self) -> list[int]:
+        """The views that are yet to be written."""
+        return [view for view in range(self.shape[0]) if str(view) not in self.checksums]
+
+    def write(self, view: int, values: np.ndarray) -> None:
+        """Stores a view `[N, ...]`; it counts once it is on disk."""
+        array = np.lib.format.open_memmap(self.path, "r+")
+        array[view] = values
+        array.flush()
+        self.checksums[str(view)] = _checksum(array[view])
+        self.write_manifest()
+
+    def write_manifest(self) -> None:
+        content = {**self.identity, "file": self.file, "checksums": self.checksums}
+        files.write_json(self.manifest, content)
+
+
+def recorded(stem: str) -> dict[str, Any]:
+    """What a manifest says, unverified; empty where there is none that can be read."""
+    try:
+        with open(f"{stem}.json", encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _take_room(path: str) -> None:
+    """Reserves the file's size: a full disk is an error now, not a crash while it is written."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
+def _checksum(view: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(view).tobytes()).hexdigest()

@@ -1,0 +1,307 @@
+"""Teachers' outputs on disk: computed once, read by every student.
+
+One file a teacher holds its logits for R augmented views of N training examples; with hints
+another holds its feature maps. View r of an example is the crop that a student sees in every
+epoch e with e mod R = r; with R at least the number of epochs, a student trained from the
+cache is the one trained without.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from aekd_tf import data, files
+from aekd_tf.cache.batches import CachedTeachers
+from aekd_tf.cache.store import ViewFile, recorded
+from aekd_tf.cache.top_k import expand, keep_top_k
+from aekd_tf.cache.views import Views
+from aekd_tf.checks import check_choice
+from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.teachers.identity import TeacherSource
+from aekd_tf.terms.capture import feature_shape
+from aekd_tf.terms.hints import Hints, find_layer, pooled, pooled_shape
+
+
+class TeacherCache:
+    """Outputs of M teachers for every view of every training example.
+
+    Args:
+        directory: of the files; made where missing.
+        dataset: in memory, from `data.load`.
+        views: which views.
+        batch_size: images at a time; for a run that equals the uncached one bit for bit, that
+            run's.
+        hints: also store the teachers' feature maps that these name, pooled as they say.
+        split: `"train"`, or `"test"` for one view of the test images, not augmented.
+
+    Example:
+
+        cache = TeacherCache("runs/cache", dataset, Views(count=8))
+        cache.fill(teachers, names)     # computes what is missing
+        batches = data.training_pipeline(
+            dataset, batch_size=64, epochs=40, seed=1,
+            views=8, view_seed=0, teacher_outputs=cache.read,
+        )
+        distiller = EnsembleDistiller(student, cache.teachers)
+        distiller.compile(...)
+        distiller.fit(batches, steps_per_epoch=..., epochs=40)
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        dataset: data.Dataset,
+        views: Views,
+        batch_size: int = 64,
+        hints: Hints | None = None,
+        split: str = "train",
+    ):
+        if isinstance(dataset.train, data.StreamedSplit):
+            raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
+        check_choice("split", split, ("train", "test"))
+        if split == "test" and (views.count != 1 or hints is not None):
+            raise ValueError("the test split is cached as one view, without hints")
+        if views.top_k is not None and views.top_k >= dataset.num_classes:
+            raise ValueError(
+                f"top_k is {views.top_k} but {dataset.name} has {dataset.num_classes} classes: "
+                "give fewer, or None for all logits"
+            )
+        self.directory = os.fspath(directory)
+        self.dataset, self.views, self.batch_size = dataset, views, batch_size
+        self.hints, self.split = hints, split
+        self.digests: list[str] = []
+        self._logits: list[np.ndarray] = []
+        self._features: list[np.ndarray] = []
+
+    @property
+    def teachers(self) -> CachedTeachers:
+        """What an `EnsembleDistiller` needs to know of the teachers: they need not be loaded."""
+        if not self._logits:
+            raise ValueError("the cache is empty: call fill first")
+        shapes = [list(array.shape[2:]) for array in self._features]
+        return CachedTeachers(len(self._logits), shapes or None)
+
+    def bytes_each(self, teacher: keras.Model | None = None) -> int:
+        """Size of one teacher's files; with hints of those of `teacher`, the first."""
+        count = self.views.count * self._examples
+        size = count * self._logits_type[1].itemsize * int(np.prod(self._logits_type[0]))
+        if self.hints is not None:
+            assert teacher is not None
+            layers = self.hints.teachers
+            layer = layers if isinstance(layers, str) else layers[0]
+            shape = self._feature_shape(teacher, layer)
+            size += count * int(np.prod(shape)) * np.dtype(self.views.dtype).itemsize
+        return size
+
+    def holds(self, path: str, name: str, teacher: int = 0, num_teachers: int = 1) -> bool:
+        """Whether all outputs of the teacher in this `.keras` file are there, unverified."""
+        stems = self._stems(name, self._layer(teacher, num_teachers))
+        if not os.path.exists(path):
+            return False
+        digest = files.sha256(path)
+        manifests = [recorded(stem) for stem in stems]
+        return all(
+            content.get("file") == digest
+            and isinstance(content.get("checksums"), dict)
+            and len(content["checksums"]) == self.views.count
+            for content in manifests
+        )
+
+    def fill(
+        self, teachers: Sequence[keras.Model | str], names: Sequence[str], safe_mode: bool = True
+    ) -> int:
+        """Opens every teacher's files and computes the views that are missing.
+
+        Args:
+            teachers: M models to logits `[B, K]`, or paths of their `.keras` files, which are
+                loaded only where something is to be computed.
+            names: of their files, each once.
+            safe_mode: refuse to load a file with Python code in it, as Keras does.
+
+        Returns:
+            How many views were computed.
+
+        Raises:
+            CacheError: a file that is damaged, or that another teacher, data set or
+                augmentation made; nothing of it is used.
+        """
+        self.digests, self._logits, self._features, computed = [], [], [], 0
+        os.makedirs(self.directory, exist_ok=True)
+        for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
+            source = TeacherSource(teacher, safe_mode)
+            layer = self._layer(index, len(teachers))
+            digest = source.digest([recorded(stem) for stem in self._stems(name, layer)])
+            files = self._open(source, name, layer, digest)
+            missing = sorted({view for file in files for view in file.missing()})
+            if missing:
+                computed += len(missing)
+                outputs = self._outputs(self._forward(source.model, layer), missing)
+                shown = tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" =")
+                for view, arrays in zip(shown, outputs, strict=True):
+                    for file, values in zip(files, arrays, strict=True):
+                        if view in file.missing():
+                            file.write(view, values)
+            for file in files:
+                if file.file != source.file:
+                    file.file = source.file
+                    file.write_manifest()
+            self.digests.append(digest)
+            self._logits.append(files[0].read())
+            self._features += [file.read() for file in files[1:]]
+        return computed
+
+    def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
+        """What a batch brings of a view of the examples `indices [B]`; for `tf.data`.
+
+        Returns:
+            `"teacher_logits"`, `[B, M, K]` float32; with `hints` also `"teacher_features"`, a
+            tuple of M feature maps `[B, ...]` float32.
+        """
+        outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
+        shape = [None, len(self._logits), self.dataset.num_classes]
+        found: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
+        if hints:
+            types = [tf.float32] * len(self._features)
+            maps = tf.numpy_function(self._gather_features, [view, indices], types)
+            found["teacher_features"] = tuple(
+                tf.ensure_shape(values, [None, *array.shape[2:]])
+                for values, array in zip(maps, self._features, strict=True)
+            )
+        return found
+
+    def logits(self, view: int = 0) -> np.ndarray:
+        """`[M, N, K]` float32 of all examples of a view, in their order."""
+        return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
+
+    def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
+        parts = [array[int(view)][indices] for array in self._logits]
+        if self.views.top_k is not None:
+            parts = [expand(part, self.dataset.num_classes) for part in parts]
+        return np.stack(parts, axis=1).astype(np.float32)
+
+    def _gather_features(self, view: Any, indices: np.ndarray) -> list[np.ndarray]:
+        return [array[int(view)][indices].astype(np.float32) for array in self._features]
+
+    @property
+    def _examples(self) -> int:
+        return len(self.dataset.train if self.split == "train" else self.dataset.test)
+
+    @functools.cached_property
+    def _logits_type(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of what is stored of one example's logits."""
+        number, k = np.dtype(self.views.dtype), self.views.top_k
+        if k is None:
+            return (self.dataset.num_classes,), number
+        classes = np.dtype(np.uint16 if self.dataset.num_classes <= 2**16 else np.uint32)
+        fields = [("logits", number, (k,)), ("classes", classes, (k,)), ("others", number)]
+        return (), np.dtype(fields)
+
+    def _layer(self, teacher: int, num_teachers: int) -> str | None:
+        return None if self.hints is None else self.hints.teacher_layers(num_teachers)[teacher]
+
+    def _stems(self, name: str, layer: str | None) -> list[str]:
+        """Paths of a teacher's files without their endings: of logits, of feature maps."""
+        stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
+        return [stem] if layer is None else [stem, f"{stem}.{layer}"]
+
+    def _open(
+        self, source: TeacherSource, name: str, layer: str | None, digest: str
+    ) -> list[ViewFile]:
+        stems, count = self._stems(name, layer), (self.views.count, self._examples)
+        identity = {**self._identity, "teacher": digest}
+        shape, dtype = self._logits_type
+        kept = {"top_k": self.views.top_k, "temperature": self.views.temperature}
+        also = kept if self.views.top_k is not None else {}
+        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **also})]
+        if layer is not None:
+            assert self.hints is not None
+            known = recorded(stems[1]).get("shape")
+            shape = (
+                tuple(known[2:])
+                if isinstance(known, list)
+                else self._feature_shape(source.model, layer)
+            )
+            feature = {"layer": layer, "pooling": self.hints.pooling}
+            content = {**identity, "feature": feature}
+            files.append(ViewFile(stems[1], (*count, *shape), np.dtype(self.views.dtype), content))
+        return files
+
+    def _feature_shape(self, teacher: keras.Model, layer: str) -> tuple[int, ...]:
+        assert self.hints is not None
+        found = feature_shape(
+            teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
+        )
+        return pooled_shape(found, self.hints.pooling)[1:]
+
+    def _forward(self, teacher: keras.Model, layer: str | None) -> Any:
+        """`images -> [logits, pooled feature map if asked]`, folded and traced once."""
+        ensemble = TeacherEnsemble([teacher])
+        if layer is None:
+            return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
+        found, pooling = find_layer(teacher, layer), self.hints.pooling if self.hints else 1
+
+        def forward(images: tf.Tensor) -> list[tf.Tensor]:
+            logits, maps = ensemble.logits_and_features(images, [found])
+            return [logits[0], tf.cast(pooled(maps[0], pooling), tf.float32)]
+
+        return tf.function(forward, autograph=False)
+
+    def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
+        """What is stored of each view, `[N, ...]` arrays in the order of the examples."""
+        if self.split == "test":
+            pipeline = data.evaluation_pipeline(self.dataset, self.dataset.test, self.batch_size)
+            batches = iter(pipeline.map(lambda images, labels: images))
+        else:
+            batches = iter(
+                data.view_pipeline(self.dataset, views, self.views.seed, self.batch_size)
+            )
+        steps = -(-self._examples // self.batch_size)
+        for _ in views:
+            parts = [
+                [np.asarray(output) for output in forward(images)]
+                for images in itertools.islice(batches, steps)
+            ]
+            yield self._packed([np.concatenate(column) for column in zip(*parts, strict=True)])
+
+    def _packed(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Logits `[N, K]` and perhaps features as they are stored."""
+        logits, *features = outputs
+        if self.views.top_k is None:
+            stored = self._numbers(logits)
+        else:
+            stored = np.empty(len(logits), self._logits_type[1])
+            values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
+            stored["logits"], stored["classes"] = self._numbers(values), classes
+            stored["others"] = self._numbers(others)
+        return [stored, *(self._numbers(values) for values in features)]
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        limit = np.finfo(self.views.dtype).max
+        return np.clip(values, -limit, limit).astype(self.views.dtype)
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What all files depend on; any difference makes them another's."""
+        split = self.dataset.train if self.split == "train" else self.dataset.test
+        assert isinstance(split, data.Split)
+        content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        augmentation = {
+            "crop_padding": self.dataset.crop_padding,
+            "flip": self.dataset.flip,
+            "seed": self.views.seed,
+        }
+        return {
+            "dataset": {"name": self.dataset.name, "sha256": content},
+            "preprocessing": {"mean": self.dataset.mean, "std": self.dataset.std},
+            "augmentation": augmentation if self.split == "train" else None,
+        }

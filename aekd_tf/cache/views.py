@@ -1,0 +1,37 @@
+"""Which augmented views of the examples a cache holds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from aekd_tf.checks import check_choice, check_number
+from aekd_tf.names import CACHE_DTYPES
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Which augmented views of the images are cached, and how.
+
+    Attributes:
+        count: R, views an example; epoch e trains on view e mod R.
+        seed: of the augmentation, the same for all students that share the cache.
+        dtype: `"float16"` or `"float32"`, of the files.
+        top_k: for many classes, store only the k largest logits of an example. The others are
+            read back as one number, which gives them together the probability they had at
+            `temperature`. None for all.
+        temperature: T at which the others keep their probability; the student's.
+    """
+
+    count: int
+    seed: int = 0
+    dtype: str = "float16"
+    top_k: int | None = None
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"views are {self.count}: give at least 1")
+        check_choice("dtype", self.dtype, CACHE_DTYPES)
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}: give at least 1, or None for all logits")
+        check_number("temperature", self.temperature, above_zero=True)

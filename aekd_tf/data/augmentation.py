@@ -1,0 +1,40 @@
+"""Normalization and the paper's augmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aekd_tf.data.dataset import Dataset
+
+
+def normalize(images: Any, dataset: Dataset) -> Any:
+    """uint8 images to float32 with zero mean and unit variance a channel."""
+    import tensorflow as tf
+
+    return (tf.cast(images, tf.float32) - dataset.mean) / dataset.std
+
+
+def augment(images: Any, draws: Any, crop_padding: int, flip: bool) -> Any:
+    """The paper's augmentation: a random crop of the zero-padded image, a random flip.
+
+    Args:
+        images: `[B, H, W, C]`, any dtype.
+        draws: `[B, 3]` in [0, 1): vertical shift, horizontal shift, flip.
+        crop_padding: p; shifts are uniform over -p to p.
+        flip: mirror left to right where the third draw is below 1/2.
+
+    Returns:
+        `[B, H, W, C]`, one view of each image.
+    """
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    padding = [[0, 0], [crop_padding, crop_padding], [crop_padding, crop_padding], [0, 0]]
+    padded = tf.pad(images, padding)
+    shifts = tf.cast(draws[:, :2] * (2 * crop_padding + 1), tf.int32)
+    rows = shifts[:, :1] + tf.range(height)
+    columns = shifts[:, 1:] + tf.range(width)
+    if flip:
+        columns = tf.where(draws[:, 2:] < 0.5, tf.reverse(columns, [1]), columns)
+    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)

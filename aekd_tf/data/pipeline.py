@@ -1,0 +1,164 @@
+"""Batches of images that can be replayed exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aekd_tf.data.augmentation import augment, normalize
+from aekd_tf.data.dataset import Dataset, Split
+from aekd_tf.data.streaming import StreamedSplit
+
+
+def training_pipeline(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    first_epoch: int = 0,
+    first_step: int = 0,
+    views: int | None = None,
+    view_seed: int | None = None,
+    teacher_outputs: Callable[[Any, Any], Any] | None = None,
+    replicas: tuple[int, int, int] = (0, 1, 1),
+) -> Any:
+    """Shuffled, augmented `(images, labels)` batches, all epochs one after the other.
+
+    Every epoch ends with a smaller batch where the batch size does not divide the training
+    set. Use with `fit(..., steps_per_epoch=steps_per_epoch(dataset, batch_size))`.
+
+    Args:
+        dataset: from `load`.
+        batch_size: images a step.
+        epochs: the epoch to stop before.
+        seed: of the order and, without `view_seed`, of the augmentation.
+        first_epoch: the epoch to begin with, to resume; its batches are the same as in a
+            run from the start.
+        first_step: of that epoch, to begin with.
+        views: augmented views an example; epoch e shows view e mod `views`. None for a new
+            one every epoch.
+        view_seed: of the augmentation alone.
+        teacher_outputs: `TeacherCache.read`; the batches are then
+            `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`, with hints also
+            `"teacher_features"`.
+        replicas: `(first, count, total)` gives the parts of every batch that `count` of `total`
+            replicas train on, from number `first` on, one part after the other; some are empty
+            where a batch has fewer images than there are replicas.
+
+    Returns:
+        `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalized.
+
+    Raises:
+        ValueError: views or teachers' outputs of a data set that is read from disk.
+    """
+    import tensorflow as tf
+
+    view_seed = seed if view_seed is None else view_seed
+    if isinstance(dataset.train, StreamedSplit):
+        if views is not None or teacher_outputs is not None:
+            raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
+        batches = dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
+        return _parts(batches.skip(first_step), *replicas)
+    show = _view(dataset)
+    count = len(dataset.train)
+
+    def one_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
+        view = epoch if views is None else epoch % views
+        draws = _draws(count, view_seed, view)
+        indices = _parts(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), *replicas)
+        return indices.map(lambda index: (index, tf.gather(draws, index), view))
+
+    def examples(index, draws, view):
+        images, labels = show(index, draws)
+        if teacher_outputs is None:
+            return images, labels
+        return {"inputs": images, **teacher_outputs(view, index)}, labels
+
+    epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
+    pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
+    return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _parts(batches: Any, first: int, count: int, total: int) -> Any:
+    """Of every batch the parts of `count` of `total` replicas, in turn; sizes differ by one."""
+    import tensorflow as tf
+
+    if total == 1:
+        return batches
+
+    def parts(*batch):
+        size = tf.shape(tf.nest.flatten(batch)[0])[0]
+
+        def part(number):
+            begin, end = size * number // total, size * (number + 1) // total
+            cut = tf.nest.map_structure(lambda tensor: tensor[begin:end], batch)
+            return cut if len(cut) > 1 else cut[0]
+
+        return tf.data.Dataset.range(first, first + count, output_type=tf.int32).map(part)
+
+    return batches.flat_map(parts)
+
+
+def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_size: int) -> Any:
+    """Batches of images of augmented views, view by view, each with all examples in order."""
+    import tensorflow as tf
+
+    show = _view(dataset)
+    count = len(dataset.train)
+
+    def one_view(view):
+        examples = tf.range(count), _draws(count, view_seed, view)
+        return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size)
+
+    numbers = tf.data.Dataset.from_tensor_slices(tf.constant(views, tf.int32))
+    pipeline = numbers.flat_map(one_view).map(lambda index, draw: show(index, draw)[0])
+    return pipeline.prefetch(tf.data.AUTOTUNE)
+
+
+def _draws(count: int, view_seed: int, view: Any) -> Any:
+    """One draw for all examples: row i is example i's, in whatever batch it falls."""
+    import tensorflow as tf
+
+    return tf.random.stateless_uniform([count, 3], seed=[view_seed, view * 2 + 1])
+
+
+def _view(dataset: Dataset) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Maps example numbers `[B]` and their draws `[B, 3]` to images and labels."""
+    import tensorflow as tf
+
+    assert isinstance(dataset.train, Split)
+    with tf.device("CPU"):
+        images = tf.constant(dataset.train.images)
+        labels = tf.constant(dataset.train.labels)
+
+    def show(index, draws):
+        batch = augment(tf.gather(images, index), draws, dataset.crop_padding, dataset.flip)
+        return normalize(batch, dataset), tf.gather(labels, index)
+
+    return show
+
+
+def evaluation_pipeline(
+    dataset: Dataset, split: Split | StreamedSplit, batch_size: int = 256
+) -> Any:
+    """Normalized `(images, labels)` batches of a split, in order, not augmented."""
+    import tensorflow as tf
+
+    if isinstance(split, StreamedSplit):
+        pipeline = split.evaluation_pipeline(batch_size)
+    else:
+        pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+        pipeline = pipeline.batch(batch_size)
+        pipeline = pipeline.map(lambda images, labels: (normalize(images, dataset), labels))
+        pipeline = pipeline.cache().prefetch(tf.data.AUTOTUNE)
+    # Workers of a cluster each take their part of every batch.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return pipeline.with_options(options)
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Batches in one epoch of `training_pipeline`."""
+    return -(-len(dataset.train) // batch_size)

@@ -1,0 +1,214 @@
+"""Image classification sets of TensorFlow Datasets that are read from disk, epoch by epoch.
+
+ImageNet's recipe: training images are random crops of 8 to 100% of the area, resized and
+mirrored; evaluation takes the center. As in memory, a view is a function of (seed, epoch,
+position in the epoch) alone, so that training can go on at any epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# Of ImageNet's training images, per channel.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+# The center that evaluation sees is this share of the shorter side.
+_CENTER = 224 / 256
+# Images that are shuffled among each other; the windows' bounds move from epoch to epoch.
+_WINDOW = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedSplit:
+    """Part of a TensorFlow Datasets split, e.g. `"train[:90%]"`, decoded as it is read.
+
+    Attributes:
+        size: height and width of the images that the pipelines give.
+    """
+
+    builder: Any
+    instruction: str
+    count: int
+    size: int
+    image_key: str
+    label_key: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def _encoded(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        pipeline = self.builder.as_dataset(
+            split=self.instruction,
+            decoders={self.image_key: tfds.decode.SkipDecoding()},
+            shuffle_files=False,
+        )
+        return pipeline.map(lambda example: (example[self.image_key], example[self.label_key]))
+
+    def training_pipeline(
+        self, batch_size: int, epochs: int, seed: int, first_epoch: int, view_seed: int
+    ) -> Any:
+        """`(float32 [B, size, size, 3], int64 [B])` batches; see `data.training_pipeline`."""
+        import tensorflow as tf
+
+        encoded = self._encoded()
+        window = min(self.count, _WINDOW)
+
+        def one_epoch(epoch):
+            # Not `Dataset.shuffle`, whose order is a function of the global seed too.
+            key = tf.constant(seed, tf.int64) * 1_000_003 + epoch
+            start = tf.random.stateless_uniform([], [key, -1], 0, window, tf.int64)
+            rotated = encoded.skip(start).concatenate(encoded.take(start))
+            windows = rotated.batch(window).enumerate().prefetch(1)
+
+            def shuffled(number, examples):
+                indices = tf.range(tf.shape(examples[1])[0])
+                order = tf.random.experimental.stateless_shuffle(indices, [key, number])
+                return tf.data.Dataset.from_tensor_slices(
+                    tuple(tf.gather(part, order) for part in examples)
+                )
+
+            def view(position, example):
+                image, label = example
+                view_key = tf.stack(
+                    [tf.constant(view_seed, tf.int64) * 1_000_003 + epoch, position]
+                )
+                return random_view(decode(image), view_key, self.size), tf.cast(label, tf.int64)
+
+            views = (
+                windows.flat_map(shuffled)
+                .enumerate()
+                .map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            )
+            return views.batch(batch_size)
+
+        numbers = tf.data.Dataset.range(first_epoch, epochs)
+        return numbers.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+
+    def evaluation_pipeline(self, batch_size: int) -> Any:
+        """`(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
+        import tensorflow as tf
+
+        def view(image, label):
+            return center_view(decode(image), self.size), tf.cast(label, tf.int64)
+
+        pipeline = self._encoded().map(view, num_parallel_calls=tf.data.AUTOTUNE)
+        return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def load(
+    name: str,
+    builder: Any,
+    *,
+    image_size: int,
+    train_examples: int | None,
+    validation_examples: int | None,
+) -> dict[str, Any]:
+    """The fields of a `data.Dataset` whose splits are streamed.
+
+    The validation split is the end of the training split; the test split is the set's own
+    `test`, or else its `validation`, as the paper reports ImageNet's.
+
+    Raises:
+        ValueError: no image and label to classify, no labeled test split, or more examples
+            asked for than there are.
+    """
+    import tensorflow_datasets as tfds
+
+    info = builder.info
+    keys = info.supervised_keys or ("image", "label")
+    known = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    features = [known[key] for key in keys if key in known]
+    kinds = [tfds.features.Image, tfds.features.ClassLabel]
+    if len(features) != 2 or not all(map(isinstance, features, kinds)):
+        raise ValueError(
+            f"{name} is no image classification set: it has {', '.join(known)}, and no Image with "
+            "a ClassLabel"
+        )
+    # ImageNet's own test split has no labels.
+    test = "validation" if name.startswith("imagenet") or "test" not in info.splits else "test"
+    missing = [split for split in ("train", test) if split not in info.splits]
+    if missing:
+        raise ValueError(f"{name} has no split {missing[0]!r}, only {', '.join(info.splits)}")
+    total = info.splits["train"].num_examples
+    if validation_examples is None:
+        validation_examples = max(1, min(10_000, total // 10))
+    available = total - validation_examples
+    train_examples = available if train_examples is None else train_examples
+    if not (0 < train_examples <= available and validation_examples > 0):
+        raise ValueError(
+            f"{name} has {total} training images: {train_examples} for training and "
+            f"{validation_examples} for validation do not fit; both must be at least 1"
+        )
+
+    def split(instruction, count):
+        return StreamedSplit(builder, instruction, count, image_size, *keys)
+
+    return {
+        "num_classes": features[1].num_classes,
+        "train": split(f"train[:{train_examples}]", train_examples),
+        "validation": split(f"train[{available}:]", validation_examples),
+        "test": split(test, info.splits[test].num_examples),
+        "mean": MEAN,
+        "std": STD,
+        "crop_padding": 0,
+        "flip": True,
+    }
+
+
+def decode(image: Any) -> Any:
+    """Encoded JPEG, PNG, BMP or GIF to `uint8 [H, W, 3]`; gray and CMYK images too."""
+    import tensorflow as tf
+
+    image = tf.io.decode_image(image, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def random_view(image: Any, key: Any, size: int) -> Any:
+    """A random crop of 8 to 100% of the area, 3:4 to 4:3, resized, mirrored at random.
+
+    Args:
+        image: `uint8 [H, W, 3]`.
+        key: `int64 [2]`, which random view.
+        size: of the result.
+
+    Returns:
+        Normalized `float32 [size, size, 3]`.
+    """
+    import tensorflow as tf
+
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        tf.zeros([1, 0, 4]),
+        seed=key,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08, 1.0),
+        use_image_if_no_bounding_boxes=True,
+    )
+    cropped = tf.slice(image, begin, tf.concat([extent[:2], [3]], 0))
+    view = tf.image.resize(cropped, (size, size), antialias=True)
+    view = tf.image.stateless_random_flip_left_right(view, seed=tf.convert_to_tensor(key) + 1)
+    return _normalized(view, size)
+
+
+def center_view(image: Any, size: int) -> Any:
+    """The central square, 7/8 of the shorter side, resized and normalized."""
+    import tensorflow as tf
+
+    shape = tf.shape(image)[:2]
+    shorter = tf.cast(tf.reduce_min(shape), tf.float32)
+    side = tf.maximum(tf.cast(tf.round(_CENTER * shorter), tf.int32), 1)
+    top, left = tf.unstack((shape - side) // 2)
+    cropped = tf.image.crop_to_bounding_box(image, top, left, side, side)
+    return _normalized(tf.image.resize(cropped, (size, size), antialias=True), size)
+
+
+def _normalized(image: Any, size: int) -> Any:
+    import tensorflow as tf
+
+    image = tf.clip_by_value(image, 0.0, 255.0)
+    return tf.ensure_shape((image - MEAN) / STD, [size, size, 3])

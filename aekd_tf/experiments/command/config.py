@@ -1,0 +1,292 @@
+"""What an experiment depends on: checked, completed from presets, frozen into a Config."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from aekd_tf import models
+from aekd_tf.checks import check_choice, check_number, check_tolerance, parse_interval
+from aekd_tf.experiments.command.presets import (
+    DEFAULTS,
+    PRESETS,
+    Experiment,
+    family,
+    recipe,
+)
+from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
+from aekd_tf.names import (
+    BATCH_GRADIENTS,
+    CACHE_DTYPES,
+    DATASETS_IN_MEMORY,
+    REFERENCE_SOLVERS,
+    SOLVERS,
+    WEIGHTINGS,
+)
+
+PRECISIONS = ("none", "bfloat16", "float16")
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
+CROSS_VALIDATION = "cv"
+# Section 4.1's candidates for beta.
+HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+# Teacher number m is trained with this seed plus m: never with a student's, which would make
+# the student its twin.
+TEACHER_SEEDS = 1_000_000
+_COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything an experiment depends on; the flags of the same names say what each means."""
+
+    dataset: str
+    student: str
+    teachers: tuple[str, ...]
+    ensemble_size: int
+    methods: tuple[str, ...]
+    weighting: str
+    tolerance: float
+    batch_gradient: str
+    normalize: bool
+    solver: str
+    temperature: float
+    kd_weight: float
+    hint_weight: float | str
+    hint_layers: tuple[str, ...]
+    hint_first_epoch: int
+    hint_pooling: int
+    student_loss_weight: float
+    preset: str
+    epochs: int
+    teacher_epochs: int
+    batch_size: int
+    learning_rate: float
+    teacher_learning_rate: float | None
+    image_size: int | None
+    train_examples: int | None
+    validation_examples: int | None
+    seed: int
+    view_seed: int | None
+    cache_views: int
+    cache_dtype: str
+    cache_hints: bool
+    cache_top_k: int | None
+    jit_compile: bool
+    mixed_precision: str
+    strategy: str
+    checkpoint_every: str
+    trust_teachers: bool
+    steps_per_execution: int
+    data_dir: str | None
+    output_dir: str
+    teachers_dir: str
+    cache_dir: str
+
+    PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
+    # Where things lie, how safely, and on how many devices does not change what they are.
+    NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, PRESETS)
+        check_choice("network", self.student, models.names())
+        for teacher in self.teachers:
+            if not teacher.endswith(".keras"):
+                check_choice("network", teacher, models.names())
+        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("batch_gradient", self.batch_gradient, BATCH_GRADIENTS)
+        check_choice("solver", self.solver, SOLVERS)
+        for method in self.methods:
+            check_choice("method", method, METHODS)
+        if len(set(self.methods)) < len(self.methods) or not self.methods:
+            raise ValueError("methods is empty or names a method twice: name each once")
+        for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
+            _check_count(name, getattr(self, name))
+        for name in ("train_examples", "validation_examples", "image_size", "cache_top_k"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
+        if len(self.teachers) not in (1, self.ensemble_size):
+            raise ValueError(
+                f"ensemble_size is {self.ensemble_size} but teachers names {len(self.teachers)}: "
+                "name one network for all, or as many as the ensemble has"
+            )
+        check_tolerance(self.tolerance, self.ensemble_size if self.ensemble_size > 1 else None)
+        check_number("temperature", self.temperature, above_zero=True)
+        check_number("learning_rate", self.learning_rate, above_zero=True)
+        if self.teacher_learning_rate is not None:
+            check_number("teacher_learning_rate", self.teacher_learning_rate, above_zero=True)
+        check_number("kd_weight", self.kd_weight)
+        self._check_hints()
+        check_number("student_loss_weight", self.student_loss_weight)
+        if not 0 <= self.seed < TEACHER_SEEDS:
+            raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
+        if self.view_seed is not None and not 0 <= self.view_seed < TEACHER_SEEDS:
+            raise ValueError(
+                f"view_seed is {self.view_seed}: give a number from 0 to {TEACHER_SEEDS - 1}"
+            )
+        if self.cache_views < 0:
+            raise ValueError(f"cache_views is {self.cache_views}: give 0 for no cache, or more")
+        if self.cache_views and self.dataset not in DATASETS_IN_MEMORY:
+            raise ValueError(
+                f"cache_views caches sets in memory ({', '.join(DATASETS_IN_MEMORY)}), and "
+                f"{self.dataset} is read from disk: leave cache_views out"
+            )
+        check_choice("cache_dtype", self.cache_dtype, CACHE_DTYPES)
+        for name in ("cache_hints", "cache_top_k"):
+            if getattr(self, name) and not self.cache_views:
+                raise ValueError(f"{name} needs a cache: give --cache_views, the views per image")
+        if self.cache_hints and not set(HINTED) & set(self.methods):
+            raise ValueError(
+                "cache_hints stores feature maps but no method uses hints: give --hint_weight, or "
+                "leave cache_hints out"
+            )
+        check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        self._check_strategy()
+        for name in ("output_dir", "teachers_dir", "cache_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: give a directory")
+        own = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
+        if len(set(own)) < len(own):
+            raise ValueError(
+                "teachers names the same .keras file twice: a teacher that is there twice only "
+                "counts double, leave it out"
+            )
+        solves = set(ADAPTIVE) & set(self.methods)
+        if self.jit_compile and solves and self.solver in REFERENCE_SOLVERS:
+            raise ValueError(
+                f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
+                "Python: use solver=smo or drop jit_compile"
+            )
+
+    def _check_strategy(self) -> None:
+        check_choice("strategy", self.strategy, STRATEGIES)
+        _, seconds = parse_interval(self.checkpoint_every)
+        if self.strategy == "multi_worker" and seconds is not None:
+            raise ValueError(
+                f"checkpoint_every is {self.checkpoint_every} but the clocks of several workers "
+                "differ: give a number of steps"
+            )
+        if self.strategy in ("mirrored", "multi_worker"):
+            if self.jit_compile:
+                raise ValueError(
+                    f"jit_compile cannot compile a step of strategy={self.strategy}: leave "
+                    "jit_compile out, or use strategy=none"
+                )
+            if self.steps_per_execution > 1:
+                raise ValueError(
+                    f"steps_per_execution is {self.steps_per_execution}, which "
+                    f"strategy={self.strategy} cannot do: leave it out and give a larger "
+                    "--batch_size"
+                )
+        if self.strategy == "tpu" and self.jit_compile:
+            raise ValueError("jit_compile is for GPUs, a TPU compiles every step: leave it out")
+        if self.strategy == "tpu" and self.mixed_precision == "float16":
+            raise ValueError("mixed_precision is float16, a TPU computes in bfloat16: give that")
+        if self.strategy == "tpu" and self.solver in REFERENCE_SOLVERS:
+            raise ValueError(
+                f"solver={self.solver} leaves the graph for Python, which a TPU cannot: use "
+                "solver=smo"
+            )
+
+    def _check_hints(self) -> None:
+        if isinstance(self.hint_weight, str):
+            if self.hint_weight != CROSS_VALIDATION:
+                raise ValueError(
+                    f"hint_weight is {self.hint_weight}: give a number, or {CROSS_VALIDATION} to "
+                    f"choose it from {', '.join(f'{b:g}' for b in HINT_WEIGHTS)} on validation data"
+                )
+        else:
+            check_number("hint_weight", self.hint_weight)
+        if self.hint_weight == 0 and (asked := sorted(set(HINTED) & set(self.methods))):
+            raise ValueError(
+                f"methods names {', '.join(asked)} but hint_weight is 0: give --hint_weight, a "
+                f"number or {CROSS_VALIDATION}"
+            )
+        if set(HINTED) & set(self.methods) and self.hint_first_epoch > self.epochs:
+            raise ValueError(
+                f"hint_first_epoch is {self.hint_first_epoch} but there are {self.epochs} epochs: "
+                "no hint would ever be used; give a smaller one"
+            )
+        if len(self.hint_layers) not in (1, 1 + self.ensemble_size) or not all(self.hint_layers):
+            raise ValueError(
+                f"hint_layers names {len(self.hint_layers)} layers: give one for all, or the "
+                f"student's and then one for each of the {self.ensemble_size} teachers"
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """What identifies the run: all but where its files lie and how it is kept safe."""
+        content = dataclasses.asdict(self)
+        return {name: value for name, value in content.items() if name not in self.NOT_RECORDED}
+
+    def networks(self) -> list[str]:
+        """The network or file of each teacher."""
+        repeats = self.ensemble_size if len(self.teachers) == 1 else 1
+        return list(self.teachers) * repeats
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}: give a whole number, at least 1")
+
+
+def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
+    """The Config of the flags given, the others taken from the preset and the recipe.
+
+    Raises:
+        ValueError: a value out of range, or two that contradict each other.
+    """
+    check_choice("preset", given["preset"], PRESETS)
+    dataset = given["dataset"]
+    if experiment.datasets is not None:
+        check_choice("dataset", dataset, experiment.datasets)
+    elif not dataset:
+        raise ValueError("dataset is empty: name one, such as cifar10")
+    defaults = {"batch_size": 64, **DEFAULTS[family(dataset)][given["preset"]]}
+    given = {"image_size": None, **given}
+    content: dict[str, Any] = {
+        name: defaults.get(name) if value is None else value for name, value in given.items()
+    }
+    teachers = content["teachers"]
+    content["teachers"] = tuple([teachers] if isinstance(teachers, str) else teachers)
+    if not all(content["teachers"]) or not content["teachers"]:
+        raise ValueError("teachers has an empty entry: name networks, separated by commas")
+    if content["ensemble_size"] is None:
+        count = len(content["teachers"])
+        content["ensemble_size"] = count if count > 1 or _is_file(content["teachers"][0]) else 5
+    student = recipe(dataset, content["student"], teacher=False)
+    teacher = recipe(dataset, content["teachers"][0], teacher=True)
+    for name, value in {
+        "epochs": student["epochs"],
+        "learning_rate": student["learning_rate"],
+        "teacher_epochs": teacher["epochs"],
+    }.items():
+        content[name] = value if content[name] is None else content[name]
+    if content["cache_views"] is None:
+        # A new view every epoch, as without a cache.
+        quick_digits = family(dataset) == "digits" and content["preset"] == "quick"
+        content["cache_views"] = content["epochs"] if quick_digits else 0
+    if content["checkpoint_every"] is None:
+        content["checkpoint_every"] = "500" if content["strategy"] == "multi_worker" else "10min"
+    content["hint_layers"] = tuple(content["hint_layers"])
+    content["hint_weight"] = _hint_weight(content["hint_weight"])
+    hinted = HINTED if content["hint_weight"] else ()
+    usual = dict.fromkeys(["alone", "average", content["weighting"], *hinted])
+    content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
+    if content["teachers_dir"] is None:
+        content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")
+    if content["cache_dir"] is None:
+        content["cache_dir"] = os.path.join(content["teachers_dir"], "outputs")
+    for name in Config.PLACES:
+        content[name] = content[name] and os.path.expanduser(content[name])
+    return Config(**content)
+
+
+def _hint_weight(given: str) -> float | str:
+    try:
+        return float(given)
+    except ValueError:
+        return given
+
+
+def _is_file(teacher: str) -> bool:
+    return teacher.endswith(".keras")

@@ -1,0 +1,54 @@
+"""The authors' way of solving the QP, re-enacted for comparison; for experiments only."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from aekd_tf.weightings.adaptive import AdaptiveWeighting
+
+
+class UnscaledLibsvm(AdaptiveWeighting):
+    """AE-KD's weights as LIBSVM finds them on the Gram matrix as it comes, at tolerance 1e-6.
+
+    Entries of the matrix are near that tolerance, so that the solver may stop where it starts: at
+    the first 1/C teachers by position. It leaves the graph.
+
+    Attributes:
+        steps, at_start: how many problems were solved, and how many of the answers are the
+            starting point.
+    """
+
+    def __init__(self, tolerance: float = 0.6, batch_gradient: str = "mean"):
+        super().__init__(tolerance, batch_gradient)
+        self.leaves_graph = True
+        self.steps = self.at_start = 0
+
+    def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        weights = tf.numpy_function(self.solve, [gram], tf.float32)
+        weights.set_shape(gram.shape[:1])
+        return weights, tf.zeros([])
+
+    def solve(self, gram: np.ndarray) -> np.ndarray:
+        """`[M]` float32 weights of one `[M, M]` matrix."""
+        from sklearn.svm import OneClassSVM
+
+        size = len(gram)
+        nu = min(1.0, 1 / (self.tolerance * size))
+        machine = OneClassSVM(kernel="precomputed", nu=nu, tol=1e-6).fit(gram.astype(np.float64))
+        weights = np.zeros(size)
+        weights[machine.support_] = machine.dual_coef_[0]
+        weights /= weights.sum()
+        self.steps += 1
+        self.at_start += bool(np.abs(weights - start(size, nu)).max() < 1e-6)
+        return weights.astype(np.float32)
+
+
+def start(size: int, nu: float) -> np.ndarray:
+    """LIBSVM's starting point: the first nu M teachers in full, the next with what is left."""
+    full = int(nu * size)
+    weights = np.zeros(size)
+    weights[:full] = 1.0
+    if full < size:
+        weights[full] = nu * size - full
+    return weights / weights.sum()

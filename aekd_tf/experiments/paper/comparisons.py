@@ -1,0 +1,101 @@
+"""What the results of cells say: accuracies, paired differences, verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from aekd_tf.experiments.paper import grids
+from aekd_tf.experiments.paper.cells import Cell, Result
+from aekd_tf.experiments.run.methods import ADAPTIVE
+from aekd_tf.experiments.statistics import interval, shown
+
+Results = dict[Cell, Result]
+
+
+def accuracies(results: Results, cell: Cell, best: bool = False) -> dict[int, float]:
+    """By seed, a cell's test accuracy in %: of the last epoch, or the best on validation."""
+    return {
+        key.seed: 100 * (row.best_validation_test_accuracy if best else row.test_accuracy)
+        for key, row in results.items()
+        if key.traced == cell.traced
+    }
+
+
+def average(cell: Cell) -> Cell:
+    """AVER, or for a method with hints FitNets, of the same teachers."""
+    method = "fitnets" if cell.hint_weight else "average"
+    plain = Cell(cell.dataset, cell.student, cell.teachers, cell.size, method)
+    return dataclasses.replace(plain, hint_weight=cell.hint_weight)
+
+
+def paired(results: Results, cell: Cell, other: Cell) -> np.ndarray:
+    """Differences in points over the seeds that both have."""
+    ours, theirs = accuracies(results, cell), accuracies(results, other)
+    return np.array([ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))])
+
+
+def verdict(differences: list[np.ndarray]) -> str:
+    """In words, how many of the paired differences the intervals tell from zero."""
+    decided = [interval(values) for values in differences if len(values) > 1]
+    above = sum(mean - half > 0 for mean, half in decided)
+    below = sum(mean + half < 0 for mean, half in decided)
+    return (
+        f"Of {len(decided)} comparisons with the average of the same teachers and seeds, the 95% "
+        f"interval lies above zero in {above}, below zero in {below}, and contains zero in "
+        f"{len(decided) - above - below}. (With {len(decided)} comparisons, about "
+        f"{0.05 * len(decided):.1f} would exclude zero by chance alone.)"
+    )
+
+
+def rows_of(results: Results, cell: Cell) -> list[Result]:
+    """A cell's results of all seeds."""
+    return [row for key, row in results.items() if key.traced == cell.traced]
+
+
+def teacher_accuracies(results: Results, cell: Cell) -> np.ndarray:
+    """Test accuracy in % of each teacher of an `ensemble`; empty where it is not known."""
+    texts = [row.teacher_accuracies for row in rows_of(results, cell)]
+    return 100 * np.array([float(text) for text in "".join(texts).split()])
+
+
+def spoilt_weight(results: Results, cell: Cell) -> float:
+    """What the spoilt teachers get of the weight, mean over the seeds; NaN without any."""
+    _, bad = grids.spoilt(cell.teachers)
+    rows = [row.weights.split() for row in rows_of(results, cell) if row.weights]
+    weights = np.array(rows, np.float64)
+    return float(weights[:, :bad].sum(1).mean()) if bad and len(weights) else float("nan")
+
+
+def start_share(results: Results, cell: Cell) -> float:
+    """The share of steps in which the authors' solver stayed at its start; NaN with others."""
+    shares = [row.at_start for row in rows_of(results, cell)]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+COLUMNS = [
+    "mean teacher, %",
+    "last epoch, %",
+    "best on validation, %",
+    "minus average",
+    "effective teachers",
+    "n",
+]
+
+
+def cell_row(results: Results, cell: Cell, title: list[str]) -> list[str]:
+    adaptive = cell.method in ADAPTIVE
+    difference = paired(results, cell, average(cell)) if adaptive else np.zeros(0)
+    rows = rows_of(results, cell)
+    effective = [row.effective_teachers for row in rows if not np.isnan(row.effective_teachers)]
+    accuracy = shown(list(accuracies(results, cell).values()))
+    if cell.method != "ensemble":
+        best = shown(list(accuracies(results, cell, True).values()))
+        used = f"{np.mean(effective):.1f}" if effective else ""
+        return [*title, "", accuracy, best, shown(difference, signed=True), used, str(len(rows))]
+    each = teacher_accuracies(results, cell)
+    _, bad = grids.spoilt(cell.teachers)
+    parts = [each[:bad], each[bad:]] if bad and len(each) else [each]
+    teachers = " and ".join(f"{part.mean():.2f}" for part in parts if len(part))
+    return [*title, teachers, accuracy, "", "", "", str(len(rows))]

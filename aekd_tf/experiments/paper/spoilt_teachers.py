@@ -1,0 +1,101 @@
+"""Groups of teachers for the paper's tables: trained as usual, or some of them spoilt.
+
+A group is named by its network, `mixed`, or network`+`kind`x`count: `resnet14+labels80x4` are
+resnet14 teachers of which the first four were trained on labels that are random for 80% of the
+images. The kinds:
+
+- `labels40`, `labels80`: 40 or 80% of the training labels replaced by random ones;
+- `undertrained`: a twentieth of the epochs;
+- `uniform`: the same probability for all classes, whatever the image;
+- `confident`: a good teacher's answer moved to the next class, five times as sure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from aekd_tf import data
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.paper import grids
+from aekd_tf.experiments.run import teachers
+from aekd_tf.experiments.run.teachers import Teacher, Traced
+
+RANDOM_LABELS = {"labels40": 0.4, "labels80": 0.8}
+TRAINED_LESS = 20
+SURER = 5.0
+
+
+def plan(config: Config, dataset: data.Dataset, group: str) -> list[Teacher]:
+    """The teachers of `group`, as many as `config` has; their files are in its teachers_dir."""
+    found = teachers.plan(config, dataset)
+    kind, count = grids.spoilt(group)
+    return [_spoil(teacher, kind) if i < count else teacher for i, teacher in enumerate(found)]
+
+
+def _spoil(teacher: Teacher, kind: str) -> Teacher:
+    settings: dict[str, Any] = {**(teacher.settings or {}), "kind": kind}
+    if kind in RANDOM_LABELS:
+        settings["random_labels"] = RANDOM_LABELS[kind]
+    elif kind == "undertrained":
+        settings["epochs"] = max(1, settings["epochs"] // TRAINED_LESS)
+    directory, file = os.path.split(teacher.path)
+    return dataclasses.replace(
+        teacher,
+        name=f"{teacher.name}_{kind}",
+        path=os.path.join(directory, file.replace(".keras", f"_{kind}.keras")),
+        settings=settings,
+    )
+
+
+def train(
+    config: Config, dataset: data.Dataset, teacher: Teacher, label: str, traced: Traced
+) -> keras.Model:
+    """Makes one teacher, spoilt or not, writes its file and returns the model."""
+    kind = (teacher.settings or {}).get("kind", "")
+    if kind in ("uniform", "confident"):
+        return _wrap(config, dataset, teacher, kind)
+    given = _relabeled(dataset, teacher) if kind in RANDOM_LABELS else dataset
+    return teachers.train(config, given, teacher, label, traced)
+
+
+def _relabeled(dataset: data.Dataset, teacher: Teacher) -> data.Dataset:
+    settings, split = teacher.settings, dataset.train
+    assert settings is not None
+    assert isinstance(split, data.Split)
+    chance = np.random.default_rng(settings["seed"])
+    random = chance.integers(0, dataset.num_classes, len(split.labels))
+    chosen = chance.random(len(split.labels)) < settings["random_labels"]
+    labels = np.where(chosen, random, split.labels).astype(split.labels.dtype)
+    return dataclasses.replace(dataset, train=data.Split(split.images, labels))
+
+
+def _wrap(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) -> keras.Model:
+    """Writes and returns a teacher that needs no training of its own."""
+    inputs = keras.Input(dataset.image_shape)
+    classes = dataset.num_classes
+    if kind == "uniform":
+        features = keras.layers.Flatten()(inputs)
+        kernel = np.zeros((features.shape[-1], classes), np.float32)
+    else:
+        features = _usual(config, dataset, teacher, kind)(inputs)
+        kernel = SURER * np.roll(np.eye(classes, dtype=np.float32), 1, axis=1)
+    layer = keras.layers.Dense(classes, use_bias=False, name="spoilt")
+    model = keras.Model(inputs, layer(features), name=f"{teacher.network}_{kind}")
+    layer.set_weights([kernel])
+    teachers.save(teacher, model)
+    return model
+
+
+def _usual(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) -> Any:
+    """The teacher as it is without being spoilt, trained if it is missing."""
+    settings = {name: v for name, v in (teacher.settings or {}).items() if name != "kind"}
+    path = teacher.path.replace(f"_{kind}.keras", ".keras")
+    usual = dataclasses.replace(teacher, path=path, settings=settings)
+    if usual.exists:
+        return teachers.load(usual, dataset, config)
+    return teachers.train(config, dataset, usual, f"teacher {teacher.name}", {})

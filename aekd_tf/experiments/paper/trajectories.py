@@ -1,0 +1,50 @@
+"""What the teachers of a training did, epoch by epoch, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import keras
+
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.paper.cells import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """What the teachers of one training did.
+
+    Attributes:
+        weights: `[epochs, M]`.
+        cosines: `[M, M]` between their gradients, mean over the last epoch.
+    """
+
+    weights: list[list[float]]
+    cosines: list[list[float]]
+
+
+def read_trajectories(path: str) -> dict[Cell, Trajectory]:
+    """The trajectories in a file, by cell; none if it is not there.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    if not os.path.exists(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {Cell(**entry.pop("cell")): Trajectory(**entry) for entry in json.load(file)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it") from error
+
+
+class LastCosines(keras.callbacks.Callback):
+    """Keeps the cosines between the teachers' gradients, of the last epoch."""
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        # Validation: Keras is about to reset the metrics.
+        if hasattr(self.model, "gradient_cosines"):
+            self.matrix = self.model.gradient_cosines()

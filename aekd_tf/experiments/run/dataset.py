@@ -1,0 +1,44 @@
+"""The data set that a configuration asks for."""
+
+from __future__ import annotations
+
+from aekd_tf import data
+from aekd_tf.experiments.command import strategies
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.errors import UserError
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data set that `config` asks for.
+
+    Raises:
+        UserError: more examples are asked for than there are.
+        DataError: the data set cannot be had.
+    """
+    # The chief prepares a set that is not there yet, for the others to find.
+    if not strategies.is_chief():
+        strategies.wait_for_all()
+    try:
+        dataset = data.load(
+            config.dataset,
+            data_dir=config.data_dir,
+            train_examples=config.train_examples,
+            validation_examples=config.validation_examples,
+            image_size=config.image_size,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if strategies.is_chief():
+        strategies.wait_for_all()
+    return dataset
+
+
+def check_steps(config: Config, dataset: data.Dataset) -> None:
+    """Refuses executions that would run across the end of an epoch, with UserError."""
+    steps = data.steps_per_epoch(dataset, config.batch_size)
+    if steps % config.steps_per_execution:
+        divisors = [str(number) for number in range(1, steps + 1) if steps % number == 0]
+        raise UserError(
+            f"steps_per_execution is {config.steps_per_execution} but an epoch has {steps} steps: "
+            f"give one of {', '.join(divisors)}"
+        )

@@ -1,0 +1,184 @@
+"""One run: the teachers that are missing, then a student by each method, then a table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+import aekd_tf
+from aekd_tf import data, files
+from aekd_tf.experiments.command import output, strategies
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.run import student as one_student
+from aekd_tf.experiments.run import students, tables, teacher_pool, teachers
+from aekd_tf.experiments.run.dataset import check_steps, load_data
+from aekd_tf.experiments.run.scores import accuracy
+from aekd_tf.experiments.run.students import Student
+from aekd_tf.experiments.run.teacher_pool import TeacherPool
+from aekd_tf.training import checkpoint
+from aekd_tf.training.stop import SIGNALS
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Runs an experiment and returns what it writes to `<output_dir>/results.json`.
+
+    Teachers and students that an earlier run of the same configuration finished are reused.
+
+    Raises:
+        UserError: an output directory that cannot be written or belongs to another
+            configuration, a teacher's file that cannot be used.
+        DataError: the data set is neither on disk nor to be downloaded.
+    """
+    output.check_configuration(config)
+    dataset = load_data(config)
+    check_steps(config, dataset)
+    asked_teachers = teachers.plan(config, dataset)
+    _check_teachers(config, dataset, asked_teachers)
+    one_student.check_hints(config, dataset)
+    for directory in ("", "students", "logs"):
+        output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
+    with output.locked(config.output_dir, "--output_dir"):
+        return _train_and_report(config, dataset, asked_teachers)
+
+
+def _check_teachers(config: Config, dataset: data.Dataset, asked: list[teachers.Teacher]) -> None:
+    """Refuses a teacher's file that cannot be used, before anything is trained."""
+    caches = teacher_pool.caches_of(config, dataset)
+    for index, teacher in enumerate(asked):
+        if not teacher.exists:
+            continue
+        teachers.check_settings(teacher)
+        name = teacher_pool.cache_name(dataset, teacher)
+        if caches is None or not all(
+            cache.holds(teacher.path, name, index, len(asked))
+            for cache in (caches.training, caches.test)
+        ):
+            teachers.load(teacher, dataset, config)
+
+
+def _train_and_report(
+    config: Config, dataset: data.Dataset, asked_teachers: list[teachers.Teacher]
+) -> dict[str, Any]:
+    output.save_json(
+        os.path.join(config.output_dir, "config.json"),
+        {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
+    )
+    asked = students.plan(config)
+    figures = {student.name: students.finished(config, student) for student in asked}
+    missing = [student for student in asked if figures[student.name] is None]
+    tables.print_plan(config, dataset, asked_teachers, asked, missing)
+
+    count = sum(not teacher.exists for teacher in asked_teachers)
+    total = count + len(missing)
+    hinted = any(student.method.hinted for student in missing) and not config.cache_hints
+    pool = teacher_pool.prepare(config, dataset, asked_teachers, total, with_models=hinted)
+    for student in asked:
+        known = figures[student.name]
+        alone = student.method.weighting is None
+        if known is not None and not alone and known["teachers"] != pool.digests:
+            raise UserError(
+                f"{students.path(config, student, 'keras')} was distilled from other teachers than "
+                f"{', '.join(t.path for t in asked_teachers)}: delete it, or choose another "
+                "--output_dir"
+            )
+    if pool.caches is not None and missing:
+        teacher_pool.announce(config, pool)
+        pool.fill(config)
+    for student in missing:
+        count += 1
+        label = f"[{count}/{total}] {student.title}"
+        figures[student.name] = _train(config, dataset, pool, student, label)
+
+    chosen = students.chosen(asked, {name: known or {} for name, known in figures.items()})
+    results = _results(config, pool, {method: best for method, (_, best) in chosen.items()})
+    delivered, _ = chosen[config.methods[-1]]
+    if strategies.is_chief():
+        with files.replacing(os.path.join(config.output_dir, "student.keras")) as temporary:
+            shutil.copyfile(students.path(config, delivered, "keras"), temporary)
+    output.save_json(os.path.join(config.output_dir, "results.json"), results)
+    print(tables.table(config, results))
+    print(f"\nwritten to {config.output_dir}: results.json, student.keras, config.json, logs")
+    print(
+        f"watch:  tensorboard --host=localhost --logdir={os.path.join(config.output_dir, 'logs')}"
+    )
+    return results
+
+
+def _train(
+    config: Config, dataset: data.Dataset, pool: TeacherPool, student: Student, label: str
+) -> dict[str, Any]:
+    """Trains one student, writes its model and its figures, and returns the figures."""
+    started = time.monotonic()
+    log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
+    saved = students.path(config, student, "checkpoint")
+    identity = {"student": student.name, "teacher_weights": pool.digests}
+    training = one_student.training_of(config, label, saved, log_dir, identity)
+    trained = one_student.train(config, dataset, pool, student, training)
+    history, best = trained.history, trained.best
+    test = accuracy(trained.network, dataset, dataset.test)
+    figures: dict[str, Any] = {
+        **{f"test_{name}": value for name, value in test.items()},
+        "validation_accuracy": history["val_accuracy"][-1],
+        "best_validation_test_accuracy": accuracy(best.restored(), dataset, dataset.test)[
+            "accuracy"
+        ],
+        "best_validation_epoch": best.epoch,
+        "teacher_weights": one_student.mean_weights(history, "teacher_weight_"),
+        "hint_teacher_weights": one_student.mean_weights(history, "hint_teacher_weight_"),
+        "hint_weight": student.hint_weight,
+        "teachers": pool.digests,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if student.is_candidate and strategies.is_chief():
+        _write_hparams(log_dir, student, figures["validation_accuracy"])
+    output.save_model(trained.network, students.path(config, student, "keras"))
+    output.save_json(students.path(config, student, "json"), figures)
+    if strategies.is_chief():
+        checkpoint.remove(saved)
+    SIGNALS.check()
+    return figures
+
+
+def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
+    """For TensorBoard's HParams page, which compares the candidates."""
+    writer = tf.summary.create_file_writer(log_dir)
+    with writer.as_default(step=1):
+        hparams.hparams({"hint_weight": student.hint_weight, "method": student.method_name})
+        tf.summary.scalar("validation_accuracy", accuracy)
+    writer.close()
+
+
+def _results(
+    config: Config, pool: TeacherPool, by_method: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the content of `results.json`."""
+    of_teachers = {k: v for k, v in pool.scores.items() if k.startswith("teachers")}
+    return {
+        "teachers": [
+            {
+                "name": teacher.name,
+                **{
+                    name.replace("teachers", "test_accuracy"): values[index]
+                    for name, values in of_teachers.items()
+                },
+            }
+            for index, teacher in enumerate(pool.files)
+        ],
+        "ensemble": {k: v for k, v in pool.scores.items() if k not in of_teachers},
+        "students": by_method,
+        "config": config.recorded(),
+        "versions": {
+            "aekd_tf": aekd_tf.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,206 @@
+"""Trains one student by a method; runs and sweeps do it alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from aekd_tf import data, models
+from aekd_tf.cache.batches import CachedTeachers
+from aekd_tf.distiller import EnsembleDistiller
+from aekd_tf.experiments.command import strategies
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.run.methods import HINTED
+from aekd_tf.experiments.run.students import Student
+from aekd_tf.experiments.run.teacher_pool import TeacherPool, hints_of
+from aekd_tf.training import fit
+from aekd_tf.training.best_epoch import BestEpoch
+from aekd_tf.training.global_batch import SupervisedModel
+from aekd_tf.weightings import get as get_weighting
+from aekd_tf.weightings.adaptive import AdaptiveWeighting
+from aekd_tf.weightings.base import Weighting
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A student that was trained.
+
+    Attributes:
+        model: what was fitted.
+        network: the student in it.
+        history: figures by name, one entry per epoch.
+        best: the best epoch on the validation data.
+    """
+
+    model: keras.Model
+    network: keras.Model
+    history: dict[str, list[float]]
+    best: BestEpoch
+
+
+def training_of(
+    config: Config, label: str, checkpoint: str, log_dir: str | None, identity: dict[str, Any]
+) -> fit.Training:
+    """Returns how a configuration trains a student; `identity` is what it does not say."""
+    usual = recipe(config.dataset, config.student, teacher=False)
+    return fit.Training(
+        label=label,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        learning_rate=config.learning_rate,
+        milestones=usual["milestones"],
+        l2=usual["l2"],
+        checkpoint=checkpoint,
+        identity={**config.recorded(), **identity},
+        checkpoint_every=config.checkpoint_every,
+        log_dir=log_dir,
+        jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_execution,
+    )
+
+
+def train(
+    config: Config,
+    dataset: data.Dataset,
+    pool: TeacherPool | None,
+    student: Student,
+    training: fit.Training,
+    *,
+    weighting: Weighting | None = None,
+    traced: Trained | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Trained:
+    """Trains a student from new weights.
+
+    Args:
+        config: of the run or of the cell.
+        dataset: what it is trained on.
+        pool: the teachers; None for a student alone. A cache in it is filled.
+        student: which student.
+        training: how, from `training_of`.
+        weighting: in the place of the method's own.
+        traced: what an earlier call with the same settings returned: its traces serve again.
+        callbacks: more callbacks of the `fit`.
+    """
+    fit.start_reproducibly(config.seed, config.jit_compile)
+    with strategies.strategy(config.strategy).scope():
+        network = create_network(config, dataset)
+        teachers = CachedTeachers(1) if pool is None else pool.teachers
+        model = distiller(config, network, teachers, student, weighting)
+        if traced is not None and not model.built:
+            model.build((None, *dataset.image_shape))
+    if traced is not None:
+        traced.model.set_weights(model.get_weights())
+        model, network = traced.model, traced.network
+    history, best = fit.train(
+        model, network, dataset, training, views_of(config, student, pool), callbacks
+    )
+    return Trained(model, network, history, best)
+
+
+def create_network(config: Config, dataset: data.Dataset) -> keras.Model:
+    """Returns an untrained student."""
+    policy = keras.config.dtype_policy()
+    if config.mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
+    try:
+        return models.create(config.student, dataset.num_classes, dataset.image_shape)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def check_hints(config: Config, dataset: data.Dataset) -> None:
+    """Refuses hint layers that do not fit, before any training.
+
+    Raises:
+        UserError: layers that the networks do not have, or whose maps cannot be aligned.
+    """
+    if not set(HINTED) & set(config.methods):
+        return
+    shape = dataset.num_classes, dataset.image_shape
+    known = {
+        name: keras.models.load_model(
+            os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
+        )
+        if name.endswith(".keras")
+        else models.create(name, *shape)
+        for name in set(config.networks())
+    }
+    networks = [known[name] for name in config.networks()]
+    try:
+        student = Student(HINTED[0], HINTED[0], 1.0)
+        distiller(config, create_network(config, dataset), networks, student).build(
+            (None, *dataset.image_shape)
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def views_of(config: Config, student: Student, pool: TeacherPool | None) -> dict[str, Any]:
+    """Returns where the training images and the teachers' logits come from."""
+    if pool is None or pool.caches is None:
+        return {"view_seed": config.view_seed}
+    cache = pool.caches.training
+    read: Any = cache.read
+    if student.method.weighting is None:
+        read = None
+    elif student.method.hinted and cache.hints is not None:
+        read = functools.partial(cache.read, hints=True)
+    elif student.method.first_teacher_alone:
+
+        def read(view: Any, indices: Any) -> dict[str, Any]:
+            return {"teacher_logits": cache.read(view, indices)["teacher_logits"][:, :1]}
+
+    return {"views": cache.views.count, "view_seed": cache.views.seed, "teacher_outputs": read}
+
+
+def distiller(
+    config: Config,
+    network: keras.Model,
+    teachers: Sequence[keras.Model] | CachedTeachers,
+    student: Student,
+    weighting: Weighting | None = None,
+) -> keras.Model:
+    """Returns what is fitted by the student's method, with a `weighting` of its own if given."""
+    method = student.method
+    if method.weighting is None:
+        return SupervisedModel(network)
+    adaptive = (config.tolerance, config.batch_gradient, config.normalize, config.solver)
+    options: dict[str, Any] = {}
+    if method.hinted:
+        options["hints"] = hints_of(config)
+        options["hint_weight"] = student.hint_weight
+        if method.adaptive:
+            # The authors scale the hints' gradients to unit length, not the logits'.
+            options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
+    if method.first_teacher_alone:
+        teachers = CachedTeachers(1) if isinstance(teachers, CachedTeachers) else teachers[:1]
+    if weighting is None:
+        weighting = get_weighting(method.weighting)
+        if method.adaptive:
+            weighting = AdaptiveWeighting(*adaptive)
+    return EnsembleDistiller(
+        network,
+        teachers,
+        weighting=weighting,
+        temperature=config.temperature,
+        student_loss_weight=config.student_loss_weight,
+        kd_weight=config.kd_weight,
+        **options,
+    )
+
+
+def mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:
+    """Mean over the epochs of every teacher's weight; None without such weights."""
+    count = sum(name.startswith(prefix) for name in history)
+    columns = [history[f"{prefix}{index}"] for index in range(count)]
+    return np.mean(columns, axis=1).tolist() if columns else None

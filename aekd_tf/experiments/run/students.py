@@ -1,0 +1,119 @@
+"""The students that a run asks for, and what is kept of each on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aekd_tf.experiments.command import output
+from aekd_tf.experiments.command.config import CROSS_VALIDATION, HINT_WEIGHTS, Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.run.methods import METHODS, Method
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _shares(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_share, value)))
+
+
+# What a student's file of figures holds, and what is a valid value.
+_FIGURES: dict[str, Callable[[Any], bool]] = {
+    "test_accuracy": _share,
+    "validation_accuracy": _share,
+    "best_validation_test_accuracy": _share,
+    "best_validation_epoch": lambda value: isinstance(value, int) and value > 0,
+    "teacher_weights": _shares,
+    "hint_teacher_weights": _shares,
+    "hint_weight": lambda value: value is None or _number(value),
+    "teachers": lambda value: isinstance(value, list),
+    "seconds": _number,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One student to train; several per method when its hint weight is cross-validated."""
+
+    name: str
+    method_name: str
+    hint_weight: float | None
+
+    @property
+    def method(self) -> Method:
+        """The row of the table of methods."""
+        return METHODS[self.method_name]
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it is one of several, of which the best is kept."""
+        return self.name != self.method_name
+
+    @property
+    def title(self) -> str:
+        """What progress calls it."""
+        beta = f" beta={self.hint_weight:g}" if self.is_candidate else ""
+        return self.method.student_title + beta
+
+
+def plan(config: Config) -> list[Student]:
+    """All students that `config` asks for, candidates of a cross-validation included."""
+    students = []
+    for method in config.methods:
+        if not METHODS[method].hinted:
+            students.append(Student(method, method, None))
+        elif config.hint_weight == CROSS_VALIDATION:
+            students += [Student(f"{method}_beta{b:g}", method, b) for b in HINT_WEIGHTS]
+        else:
+            students.append(Student(method, method, float(config.hint_weight)))
+    return students
+
+
+def path(config: Config, student: Student, ending: str) -> str:
+    return os.path.join(config.output_dir, "students", f"{student.name}.{ending}")
+
+
+def finished(config: Config, student: Student) -> dict[str, Any] | None:
+    """The figures of a student that an earlier run finished; None if it is to be trained.
+
+    Raises:
+        UserError: figures that cannot be read or are incomplete.
+    """
+    file = path(config, student, "json")
+    if not (os.path.exists(file) and os.path.exists(path(config, student, "keras"))):
+        return None
+    figures = output.read_json(file, "delete it to have the student retrained")
+    if set(figures) - {"test_accuracy_top5"} != set(_FIGURES):
+        raise UserError(f"{file} is incomplete: delete it to have the student retrained")
+    checks = {**_FIGURES, "test_accuracy_top5": _share}
+    wrong = [name for name, value in figures.items() if not checks[name](value)]
+    if wrong:
+        raise UserError(
+            f"{file} has no valid {', '.join(wrong)}: delete it to have the student retrained"
+        )
+    return figures
+
+
+def chosen(
+    students: Sequence[Student], figures: dict[str, dict[str, Any]]
+) -> dict[str, tuple[Student, dict[str, Any]]]:
+    """By method, its student and figures: of candidates, the best on validation data."""
+    best_of: dict[str, tuple[Student, dict[str, Any]]] = {}
+    for method in dict.fromkeys(student.method_name for student in students):
+        candidates = [student for student in students if student.method_name == method]
+        scores = {c.name: figures[c.name]["validation_accuracy"] for c in candidates}
+        best = max(candidates, key=lambda candidate: scores[candidate.name])
+        content = {key: value for key, value in figures[best.name].items() if key != "teachers"}
+        if len(candidates) > 1:
+            content["cross_validation"] = {f"{c.hint_weight:g}": scores[c.name] for c in candidates}
+        best_of[method] = best, content
+    return best_of

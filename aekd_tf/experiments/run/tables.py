@@ -1,0 +1,78 @@
+"""What a run prints: its plan, and the table of its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aekd_tf import data
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.run import teachers
+from aekd_tf.experiments.run.methods import METHODS
+from aekd_tf.experiments.run.students import Student
+
+
+def print_plan(
+    config: Config,
+    dataset: data.Dataset,
+    files: list[teachers.Teacher],
+    asked: list[Student],
+    missing: list[Student],
+) -> None:
+    steps = data.steps_per_epoch(dataset, config.batch_size)
+    lines = [
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation, "
+        f"{len(dataset.test)} test images",
+        *teachers.describe(files, steps),
+    ]
+    if len(missing) < len(asked):
+        lines.append(f"reusing {len(asked) - len(missing)} students found on disk")
+    if missing:
+        lines.append(
+            f"training {len(missing)} students {config.student}, {config.epochs * steps} steps "
+            f"each: {', '.join(student.name for student in missing)}"
+        )
+    print("\n".join(lines), flush=True)
+
+
+def table(config: Config, results: dict[str, Any]) -> str:
+    """The report: test accuracy of everything, last epoch and best validation epoch."""
+    delivered = config.methods[-1]
+    weights = results["students"][delivered]["teacher_weights"]
+    adaptive = METHODS[delivered].adaptive
+    top5 = "majority_vote_top5" in results["ensemble"]
+    lines = [
+        "",
+        f"{config.dataset}: {len(results['teachers'])} teachers, student {config.student}, "
+        f"{delivered}" + (f" C={config.tolerance:g}" if adaptive else ""),
+        "",
+        f"{'test accuracy, %':<26}{'last epoch':>12}{'best val.':>12}"
+        + (f"{'top-5':>10}" if top5 else "")
+        + f"{'mean weight':>13}",
+    ]
+
+    def row(title, last, best=None, last_top5=None, weight=None):
+        cells = [f"{title:<26}{100 * last:12.2f}", f"{100 * best:12.2f}" if best else " " * 12]
+        if top5:
+            cells.append(f"{100 * last_top5:10.2f}" if last_top5 is not None else " " * 10)
+        cells.append(f"{weight:13.3f}" if weight is not None else "")
+        lines.append("".join(cells).rstrip())
+
+    for index, teacher in enumerate(results["teachers"]):
+        # A student of one teacher has one weight.
+        weight = weights[index] if weights and index < len(weights) else None
+        figures = teacher["test_accuracy"], None, teacher.get("test_accuracy_top5"), weight
+        row(f"teacher {teacher['name']}", *figures)
+    for key, title in (("majority_vote", "majority vote"), ("mean_probability", "mean vote")):
+        votes = results["ensemble"]
+        row(f"ensemble, {title}", votes[key], None, votes.get(f"{key}_top5"))
+    for method, student in results["students"].items():
+        title = METHODS[method].student_title
+        if student["hint_weight"] is not None:
+            title += f" beta={student['hint_weight']:g}"
+        row(
+            title,
+            student["test_accuracy"],
+            student["best_validation_test_accuracy"],
+            student.get("test_accuracy_top5"),
+        )
+    return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""Teachers ready to teach: their files, models or cached outputs, and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from aekd_tf import data
+from aekd_tf.cache.batches import CachedTeachers
+from aekd_tf.cache.teacher_cache import TeacherCache
+from aekd_tf.cache.views import Views
+from aekd_tf.experiments.command import output, strategies
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.run import scores, teachers
+from aekd_tf.experiments.run.teachers import Teacher, Trainer
+from aekd_tf.teachers.identity import teacher_digest
+from aekd_tf.terms.hints import Hints
+
+
+@dataclasses.dataclass(frozen=True)
+class Caches:
+    """The teachers' outputs on disk: for views of the training images, and for the test images."""
+
+    training: TeacherCache
+    test: TeacherCache
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherPool:
+    """The teachers of a run.
+
+    Attributes:
+        files: where each teacher is.
+        models: the teachers; None when their cached outputs serve instead.
+        caches: None without a cache.
+        digests: what tells each teacher from others.
+        scores: test accuracy of the teachers and of their votes.
+    """
+
+    files: list[Teacher]
+    models: list[keras.Model] | None
+    caches: Caches | None
+    digests: list[str]
+    scores: dict[str, Any]
+
+    @property
+    def teachers(self) -> list[keras.Model] | CachedTeachers:
+        """What a distiller takes; a cache that serves for it must be filled."""
+        if self.models is not None:
+            return self.models
+        assert self.caches is not None
+        return self.caches.training.teachers
+
+    def fill(self, config: Config) -> None:
+        """Computes what is missing of the outputs for the training images."""
+        if self.caches is not None:
+            fill(config, self.files, self.caches.training)
+
+
+def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
+    """Returns the caches that a configuration asks for; None without any."""
+    if not config.cache_views:
+        return None
+    views = Views(
+        config.cache_views,
+        config.view_seed or 0,
+        config.cache_dtype,
+        config.cache_top_k,
+        config.temperature,
+    )
+    directory, size = config.cache_dir, config.batch_size
+    stored = hints_of(config) if config.cache_hints else None
+    try:
+        return Caches(
+            TeacherCache(directory, dataset, views, size, stored),
+            TeacherCache(directory, dataset, Views(1, dtype="float32"), size, split="test"),
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def hints_of(config: Config) -> Hints:
+    """Returns the hints that a configuration asks for."""
+    student, *teacher_layers = config.hint_layers
+    return Hints(student, teacher_layers or student, config.hint_first_epoch, config.hint_pooling)
+
+
+def cache_name(dataset: data.Dataset, teacher: Teacher) -> str:
+    """Returns the name of a teacher's files in a cache."""
+    return f"{dataset.name.replace('/', '_')}_{teacher.name}"
+
+
+def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]:
+    """Computes what is missing of a cache and returns the teachers' digests.
+
+    Raises:
+        UserError: a teacher that does not fit the cache.
+        CacheError: a file of the cache that must not be used.
+    """
+    output.make_directory(config.cache_dir, "--cache_dir")
+    names = [cache_name(cache.dataset, teacher) for teacher in files]
+    try:
+        with output.locked(config.cache_dir, "--cache_dir"):
+            # The chief computes what is missing, for the others to find.
+            if not strategies.is_chief():
+                strategies.wait_for_all()
+            cache.fill([t.path for t in files], names, safe_mode=not config.trust_teachers)
+            if strategies.is_chief():
+                strategies.wait_for_all()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return cache.digests
+
+
+def prepare(
+    config: Config,
+    dataset: data.Dataset,
+    files: list[Teacher],
+    total: int,
+    *,
+    with_models: bool,
+    trainer: Trainer = teachers.train,
+) -> TeacherPool:
+    """Trains the teachers that are missing and scores all of them.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        files: the teachers.
+        total: number of trainings that the labels show.
+        with_models: whether the models are needed even with a cache.
+        trainer: what trains one teacher.
+    """
+    caches, models = caches_of(config, dataset), None
+    if caches is not None:
+        teachers.train_missing(config, dataset, files, total, trainer)
+        digests = fill(config, files, caches.test)
+    if caches is None or with_models:
+        models = teachers.train_or_load(config, dataset, files, total, trainer)
+        digests = [teacher_digest(model) for model in models]
+    accuracies = scores.evaluate(dataset, files, models, caches.test if caches else None)
+    return TeacherPool(files, models, caches, digests, accuracies)
+
+
+def announce(config: Config, pool: TeacherPool) -> None:
+    """Prints how much disk the teachers' outputs take."""
+    assert pool.caches is not None
+    cache = pool.caches.training
+    first = teachers.load(pool.files[0], cache.dataset, config) if config.cache_hints else None
+    kept = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
+    print(
+        f"teachers' outputs: {len(pool.files)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
+        f"{config.cache_dir} ({config.cache_views} views of {len(cache.dataset.train)} images, "
+        f"{config.cache_dtype}{kept})",
+        flush=True,
+    )

@@ -1,0 +1,262 @@
+"""The teachers of a run: found on disk, or trained and written there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from aekd_tf import data, models
+from aekd_tf.experiments.command import output, strategies
+from aekd_tf.experiments.command.config import TEACHER_SEEDS, Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.run.dataset import load_data
+from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.training import checkpoint, fit
+from aekd_tf.training.global_batch import SupervisedModel
+from aekd_tf.training.stop import SIGNALS
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """Where one teacher's file is, and how it is trained if it is not there.
+
+    `settings` is None for a file of the user's own.
+    """
+
+    name: str
+    path: str
+    network: str
+    settings: dict[str, Any] | None
+
+    @property
+    def exists(self) -> bool:
+        return os.path.exists(self.path)
+
+
+def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
+    """The teachers that `config` asks for.
+
+    Raises:
+        UserError: a file of the user's own that is not there.
+    """
+    found: list[Teacher] = []
+    for index, network in enumerate(config.networks()):
+        if network.endswith(".keras"):
+            path = os.path.expanduser(network)
+            if not os.path.exists(path):
+                raise UserError(f"teacher file {path} does not exist: give a trained .keras file")
+            name = os.path.basename(path).removesuffix(".keras")
+            name = name if name not in {t.name for t in found} else f"{name}_{index}"
+            found.append(Teacher(name, path, network, None))
+            continue
+        settings = {
+            "dataset": config.dataset,
+            "network": network,
+            "seed": TEACHER_SEEDS + index,
+            "epochs": config.teacher_epochs,
+            "batch_size": config.batch_size,
+            "learning_rate": config.teacher_learning_rate
+            or recipe(config.dataset, network, teacher=True)["learning_rate"],
+            "train_examples": len(dataset.train),
+            "validation_examples": len(dataset.validation),
+        }
+        name = f"{network}_{index}"
+        path = os.path.join(config.teachers_dir, f"{config.dataset.replace('/', '_')}_{name}.keras")
+        if config.image_size is not None:
+            settings["image_size"] = config.image_size
+        found.append(Teacher(name, path, network, settings))
+    return found
+
+
+def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
+    """The trained model, checked against the data.
+
+    Raises:
+        UserError: the file is missing, unreadable, trained with other settings, or its
+            input shape or class count is not the data's.
+    """
+    advice = "delete it to have it retrained" if teacher.settings else "give a trained .keras file"
+    check_settings(teacher)
+    try:
+        model = keras.models.load_model(
+            teacher.path, compile=False, safe_mode=not config.trust_teachers
+        )
+    except Exception as error:
+        if "safe_mode=False" in str(error):
+            raise UserError(
+                f"teacher file {teacher.path} contains Python code (a Lambda layer), which would "
+                "run with your rights: if you trust where it comes from, give --trust_teachers"
+            ) from error
+        raise UserError(
+            f"teacher file {teacher.path} cannot be read ({_first_line(error)}): {advice}"
+        ) from error
+    expected = (1, dataset.num_classes)
+    try:
+        given = np.shape(model(np.zeros((1, *dataset.image_shape), np.float32), training=False))
+    except Exception as error:
+        raise UserError(
+            f"teacher file {teacher.path} does not take {dataset.name}'s images "
+            f"{dataset.image_shape} ({_first_line(error)}): use a teacher trained on this data"
+        ) from error
+    if given != expected:
+        raise UserError(
+            f"teacher file {teacher.path} gives outputs {given} for one image, {dataset.name} has "
+            f"{dataset.num_classes} classes: use a teacher trained on this data"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def check_settings(teacher: Teacher) -> None:
+    """Refuses a file of ours that was trained with other settings; UserError says which."""
+    if teacher.settings is None:
+        return
+    path = _settings_path(teacher)
+    advice = f"delete it and {teacher.path} to have the teacher retrained"
+    recorded = output.read_json(path, advice)
+    differ = [name for name, value in teacher.settings.items() if recorded.get(name) != value]
+    if differ:
+        theirs = ", ".join(f"{name}={recorded.get(name)}" for name in differ)
+        ours = ", ".join(f"{name}={teacher.settings[name]}" for name in differ)
+        raise UserError(
+            f"teacher file {teacher.path} was trained with {theirs}, this run asks for {ours}: "
+            "choose another --teachers_dir, or delete the file to have it retrained"
+        )
+
+
+def _settings_path(teacher: Teacher) -> str:
+    return teacher.path.removesuffix(".keras") + ".json"
+
+
+# One model of each network, in which all teachers of that network are trained: tracing takes
+# longer than training a small one.
+Traced = dict[str, SupervisedModel]
+Trainer = Callable[[Config, data.Dataset, Teacher, str, Traced], Any]
+
+
+def train(
+    config: Config, dataset: data.Dataset, teacher: Teacher, label: str, traced: Traced
+) -> keras.Model:
+    """Trains one teacher from its settings, writes its file and returns the model."""
+    settings = teacher.settings
+    assert settings is not None
+    fit.start_reproducibly(settings["seed"], config.jit_compile)
+    shape = dataset.num_classes, dataset.image_shape
+    with strategies.strategy(config.strategy).scope():
+        model = models.create(teacher.network, *shape)
+        if teacher.network not in traced:
+            traced[teacher.network] = SupervisedModel(models.create(teacher.network, *shape))
+    trained = traced[teacher.network].network
+    trained.set_weights(model.get_weights())
+    usual = recipe(dataset.name, trained.name, teacher=True)
+    training = fit.Training(
+        label=label,
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        seed=settings["seed"],
+        learning_rate=settings["learning_rate"],
+        milestones=usual["milestones"],
+        l2=usual["l2"],
+        checkpoint=teacher.path.removesuffix(".keras") + ".checkpoint",
+        identity=settings,
+        checkpoint_every=config.checkpoint_every,
+        log_dir=os.path.join(config.output_dir, "logs", f"teacher_{teacher.name}"),
+        jit_compile=config.jit_compile,
+    )
+    fit.train(traced[teacher.network], trained, dataset, training)
+    model.set_weights(trained.get_weights())
+    save(teacher, model)
+    if strategies.is_chief():
+        checkpoint.remove(training.checkpoint)
+    SIGNALS.check()
+    return model
+
+
+def save(teacher: Teacher, model: keras.Model) -> None:
+    """Writes a teacher's file."""
+    # The settings first: a teacher's file never stands without them.
+    output.save_json(_settings_path(teacher), teacher.settings)
+    output.save_model(model, teacher.path)
+
+
+def train_missing(
+    config: Config,
+    dataset: data.Dataset,
+    files: list[Teacher],
+    total: int,
+    trainer: Trainer = train,
+) -> dict[str, keras.Model]:
+    """Trains the teachers that have no file and returns their models by path.
+
+    `total` is the number of trainings that the labels show.
+    """
+    missing = [teacher for teacher in files if not teacher.exists]
+    trained: dict[str, keras.Model] = {}
+    if not missing:
+        return trained
+    output.make_directory(config.teachers_dir, "--teachers_dir")
+    traced: Traced = {}
+    with output.locked(config.teachers_dir, "--teachers_dir"):
+        for count, teacher in enumerate(missing, start=1):
+            label = f"[{count}/{total}] teacher {teacher.name}"
+            trained[teacher.path] = trainer(config, dataset, teacher, label, traced)
+    return trained
+
+
+def train_or_load(
+    config: Config,
+    dataset: data.Dataset,
+    files: list[Teacher],
+    total: int,
+    trainer: Trainer = train,
+) -> list[keras.Model]:
+    """Returns every teacher as a Keras model; trains those that have no file."""
+    # Those on disk first: a bad file must show before hours of training.
+    with strategies.strategy(config.strategy).scope():
+        ready = {t.path: load(t, dataset, config) for t in files if t.exists}
+    ready.update(train_missing(config, dataset, files, total, trainer))
+    return [ready[teacher.path] for teacher in files]
+
+
+def describe(files: list[Teacher], steps: int) -> list[str]:
+    """Returns the plan in words: which teachers exist and which are to be trained."""
+    missing = [teacher for teacher in files if not teacher.exists]
+    lines = []
+    if len(missing) < len(files):
+        lines.append(f"reusing {len(files) - len(missing)} teachers found on disk")
+    if missing:
+        epochs = missing[0].settings["epochs"] if missing[0].settings else 0
+        names = ", ".join(teacher.name for teacher in missing)
+        lines.append(f"training {len(missing)} teachers, {epochs * steps} steps each: {names}")
+    return lines
+
+
+def run(config: Config) -> dict[str, float]:
+    """Trains what is missing, prints every teacher's test accuracy and returns it by name."""
+    dataset = load_data(config)
+    files = plan(config, dataset)
+    output.make_directory(config.output_dir, "--output_dir")
+    with output.locked(config.output_dir, "--output_dir"):
+        steps = data.steps_per_epoch(dataset, config.batch_size)
+        print("\n".join(describe(files, steps)), flush=True)
+        missing = sum(not teacher.exists for teacher in files)
+        networks = train_or_load(config, dataset, files, missing)
+        test = data.evaluation_pipeline(dataset, dataset.test)
+        try:
+            scores = TeacherEnsemble(networks).evaluate(test)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    accuracies = {t.name: a for t, a in zip(files, scores["teachers"], strict=True)}
+    for name, accuracy in accuracies.items():
+        print(f"{name:<24}{100 * accuracy:6.2f}%")
+    print(f"{'majority vote':<24}{100 * scores['majority_vote']:6.2f}%")
+    return accuracies

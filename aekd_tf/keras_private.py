@@ -1,0 +1,103 @@
+"""Every private attribute of Keras and TensorFlow that this package touches, one function each.
+
+`tests/test_keras_private.py` names the one that a new version has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, those of nested models included."""
+    return list(model._flatten_layers())
+
+
+def compiled_loss(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """Returns the value of the compiled loss; None when the model has none."""
+    if model._compile_loss is None:
+        return None
+    return model._compile_loss(y, y_pred, sample_weight)
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
+    """Returns the metric that Keras reports as `loss`."""
+    return model._loss_tracker
+
+
+def assert_compiled(model: keras.Model, method: str) -> None:
+    """Raises Keras's own ValueError unless the model is compiled."""
+    model._assert_compile_called(method)
+
+
+def clip_gradients(optimizer: keras.optimizers.Optimizer, gradients: Sequence[Any]) -> list[Any]:
+    """Returns the gradients as the optimizer clips them."""
+    return optimizer._clip_gradients(gradients)
+
+
+def inbound_nodes(layer: Any) -> list[Any]:
+    """Returns the calls of a layer in functional models; AttributeError when Keras hides them."""
+    return layer._inbound_nodes
+
+
+def outbound_nodes(layer: Any) -> list[Any]:
+    """Returns the calls that take a layer's outputs in functional models."""
+    return layer._outbound_nodes
+
+
+class BuiltFromOneReplica(keras.Model):
+    """A model that Keras builds from one replica's part of the first batch.
+
+    Keras takes the mean of the replicas' batches for their shape, which fails when they differ.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if self.distribute_strategy.num_replicas_in_sync == 1 or iterator is None:
+            return super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+        def first_replica(spec: Any) -> Any:
+            spec = getattr(spec, "_value_specs", (spec,))[0]
+            return keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
+
+        specs = iterator._distributed_dataset.element_spec
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=keras.tree.map_structure(first_replica, specs))
+        return None
+
+
+def in_cluster(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether workers in other processes train along."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and strategy.extended._in_multi_worker_mode()
+
+
+def replace_call(layer: keras.layers.Layer, call: Callable[..., Any]) -> None:
+    """Hides a layer's `call` by an attribute of the instance, past Keras's tracking."""
+    object.__setattr__(layer, "call", call)
+
+
+def restore_call(layer: keras.layers.Layer) -> None:
+    """Undoes `replace_call`."""
+    object.__delattr__(layer, "call")
+
+
+def own_call(layer: keras.layers.Layer) -> Callable[..., Any]:
+    """Returns a layer's `call` as its class defines it."""
+    return type(layer).call.__get__(layer)
+
+
+@contextlib.contextmanager
+def replaced_calls(calls: dict[keras.layers.Layer, Callable[..., Any]]) -> Iterator[None]:
+    """Replaces the `call` of several layers while the block lasts."""
+    for layer, call in calls.items():
+        replace_call(layer, call)
+    try:
+        yield
+    finally:
+        for layer in calls:
+            restore_call(layer)

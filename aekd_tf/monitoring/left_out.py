@@ -1,0 +1,29 @@
+"""Names the teachers that were left out of batches."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import keras
+
+
+class LeftOutTeachers(keras.callbacks.Callback):
+    """Names each teacher on stderr at the end of the first epoch that it was left out in."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._named: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name, value in (logs or {}).items():
+            match = re.fullmatch(r"(hint_)?teacher_left_out_(\d+)", name)
+            if match is None or not float(value) or name in self._named:
+                continue
+            self._named.add(name)
+            what = "feature maps" if match[1] else "logits"
+            print(
+                f"warning: teacher {match[2]} gave {what} that are not finite on "
+                f"{float(value):.0f} batches of epoch {epoch + 1}: it was left out of them",
+                file=sys.stderr,
+            )

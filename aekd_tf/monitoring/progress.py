@@ -1,0 +1,66 @@
+"""A progress bar with the time left."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line for a whole `fit`: steps done, speed, time left, the latest figures.
+
+    Args:
+        label: what is being trained.
+        steps: of the whole fit, all epochs together.
+        done: of these, before the fit.
+        shown: whether there is a bar at all.
+    """
+
+    def __init__(self, label: str, steps: int, done: int = 0, shown: bool = True):
+        super().__init__()
+        self.label, self.steps, self.done, self.shown = label, steps, done, shown
+        self._bar: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        # A log file wants a line now and then, a terminal a moving bar.
+        interval = 0.2 if sys.stderr.isatty() else 15.0
+        self._bar = tqdm(
+            total=self.steps,
+            initial=self.done,
+            desc=self.label,
+            unit=" steps",
+            mininterval=interval,
+            maxinterval=max(10.0, 2 * interval),
+            ascii=" =",
+            dynamic_ncols=True,
+            # Of a cluster's workers the chief reports.
+            disable=not (
+                self.shown and self.model.distribute_strategy.extended.should_save_summary
+            ),
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._before = self._bar.n
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # One call for all steps of an execution.
+        self._bar.update(self._before + batch + 1 - self._bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        shown = {name: logs[name] for name in ("loss", "val_accuracy") if name in logs}
+        self._bar.set_postfix(
+            {name: f"{float(value):.3f}" for name, value in shown.items()}, refresh=False
+        )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.done = self._bar.n
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line, also after an error."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,15 @@
+"""Closed sets of names that flags and code share; imports nothing."""
+
+from __future__ import annotations
+
+IN_GRAPH_SOLVERS = ("smo", "projected")
+REFERENCE_SOLVERS = ("cvxopt", "libsvm")
+SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
+BATCH_GRADIENTS = ("mean", "full")
+GRADIENT_SPACES = ("logits", "parameters")
+WEIGHTINGS = ("aekd", "average", "average_outputs")
+AVERAGES = ("losses", "outputs")
+VOTES = ("majority", "mean")
+TEACHER_OUTPUTS = ("logits", "probabilities")
+CACHE_DTYPES = ("float16", "float32")
+DATASETS_IN_MEMORY = ("digits", "cifar10", "cifar100")

@@ -1,0 +1,194 @@
+"""Trains a network by a recipe: one resumable `fit` with a progress bar and TensorBoard logs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.checks import parse_interval
+from aekd_tf.data.dataset import Dataset
+from aekd_tf.data.pipeline import evaluation_pipeline, steps_per_epoch, training_pipeline
+from aekd_tf.monitoring.progress import ProgressBar
+from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
+from aekd_tf.training.best_epoch import BestEpoch
+from aekd_tf.training.checkpoint import CheckpointError
+from aekd_tf.training.optimizer import SGDWithL2
+from aekd_tf.training.resume import DivergedError, Resumable
+from aekd_tf.training.stop import SIGNALS
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How one network is trained, and where the training's state is kept.
+
+    Attributes:
+        label: what the progress bar calls it.
+        epochs: number of epochs.
+        batch_size: images per step, over all devices.
+        seed: of the order and of the augmentation.
+        learning_rate: of SGD at the start.
+        milestones: shares of the epochs, each between 0 and 1, after which the learning rate
+            falls to a tenth.
+        l2: weight decay, as part of the gradient.
+        checkpoint: file that the training's state is saved to, and taken up from.
+        identity: what the training is; a checkpoint of another training is refused.
+        checkpoint_every: steps or time between two checkpoints, see `parse_interval`.
+        log_dir: directory of TensorBoard's files; None writes none.
+        jit_compile: whether XLA compiles whole steps.
+        steps_per_execution: steps per call of the compiled function.
+        progress: whether a bar is shown.
+    """
+
+    label: str
+    epochs: int
+    batch_size: int
+    seed: int
+    learning_rate: float
+    milestones: tuple[float, ...]
+    l2: float
+    checkpoint: str
+    identity: dict[str, Any]
+    checkpoint_every: str
+    log_dir: str | None = None
+    jit_compile: bool = False
+    steps_per_execution: int = 1
+    progress: bool = True
+
+
+def start_reproducibly(seed: int, jit_compile: bool) -> None:
+    """Seeds everything and asks for deterministic kernels, which XLA does not take orders on."""
+    keras.utils.set_random_seed(seed)
+    if not jit_compile:
+        tf.config.experimental.enable_op_determinism()
+
+
+def train(
+    model: keras.Model,
+    network: keras.Model,
+    dataset: Dataset,
+    training: Training,
+    views: dict[str, Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[dict[str, list[float]], BestEpoch]:
+    """Trains `model` and returns the history of all epochs and the best epoch.
+
+    Args:
+        model: what is fitted: `network` itself, or a distiller around it. A compiled model
+            starts anew with the weights it has, and its optimizer without a past. Its traces
+            serve again, so the settings must be those of the first time.
+        network: the classifier that is trained.
+        dataset: from `data.load`.
+        training: how.
+        views: further arguments of `data.training_pipeline`.
+        callbacks: more callbacks of the `fit`.
+
+    Returns:
+        Lists of figures by name, one entry per epoch, and the best epoch on the validation
+        split.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another training.
+        DivergedError: the loss is not finite.
+    """
+    steps = steps_per_epoch(dataset, training.batch_size)
+    _compile(model, training, steps)
+    _build(model, dataset)
+    best = BestEpoch(network)
+    every = parse_interval(training.checkpoint_every)
+    try:
+        resumable = Resumable(
+            training.checkpoint, training.identity, best, steps, training.epochs, every
+        )
+        _fit(model, dataset, training, views or {}, resumable, callbacks)
+    except (CheckpointError, DivergedError) as error:
+        raise type(error)(f"{training.label}: {error}") from error
+    return resumable.history, best
+
+
+def _compile(model: keras.Model, training: Training, steps: int) -> None:
+    if model.compiled:
+        for variable in model.optimizer.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+        return
+    epochs = training.epochs
+    boundaries = sorted({max(1, round(share * epochs)) * steps for share in training.milestones})
+    rates = [training.learning_rate * 0.1**power for power in range(len(boundaries) + 1)]
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    with model.distribute_strategy.scope():
+        model.compile(
+            optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=training.l2),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=training.jit_compile,
+            steps_per_execution=training.steps_per_execution,
+        )
+
+
+def _build(model: keras.Model, dataset: Dataset) -> None:
+    if not model.built:
+        with model.distribute_strategy.scope():
+            model.build((None, *dataset.image_shape))
+    if model.distribute_strategy is tf.distribute.get_strategy():  # none, or Keras builds them
+        # Metrics have variables, which a checkpoint may hold, from their first use on.
+        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
+
+
+def _fit(
+    model: keras.Model,
+    dataset: Dataset,
+    training: Training,
+    views: dict[str, Any],
+    resumable: Resumable,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    steps, epochs, log_dir = resumable.steps_per_epoch, training.epochs, training.log_dir
+    writes = model.distribute_strategy.extended.should_save_summary  # of a cluster, the chief
+    if log_dir and not resumable.position and writes:  # of a training that was interrupted
+        shutil.rmtree(log_dir, ignore_errors=True)
+    bar = ProgressBar(training.label, steps * epochs, resumable.position, training.progress)
+    logs = [DistillationTensorBoard(log_dir)] if log_dir else []
+    with SIGNALS.held(), contextlib.closing(bar):
+        # The rest of an epoch that was begun, then the epochs to come.
+        for until in sorted({min(resumable.epoch + (resumable.step > 0), epochs), epochs}):
+            if resumable.epoch >= until:
+                continue
+            pipeline = functools.partial(
+                training_pipeline,
+                dataset,
+                batch_size=training.batch_size,
+                epochs=until,
+                seed=training.seed,
+                first_epoch=resumable.epoch,
+                first_step=resumable.step,
+                **views,
+            )
+            model.fit(
+                _distributed(pipeline, model.distribute_strategy),
+                initial_epoch=resumable.epoch,
+                epochs=until,
+                steps_per_epoch=steps - resumable.step,
+                shuffle=False,
+                validation_data=evaluation_pipeline(dataset, dataset.validation),
+                callbacks=[resumable.best, bar, *logs, *callbacks, resumable],
+                verbose=0,
+            )
+
+
+def _distributed(pipeline: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
+    """Returns the batches of `pipeline`, of which each replica gets its part."""
+    total = strategy.num_replicas_in_sync
+    if total == 1:
+        return pipeline()
+
+    def of_worker(context: tf.distribute.InputContext) -> Any:
+        count = total // context.num_input_pipelines
+        return pipeline(replicas=(context.input_pipeline_id * count, count, total))
+
+    return strategy.distribute_datasets_from_function(of_worker)

@@ -1,0 +1,218 @@
+"""Training steps on several replicas that are the step of one device on the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.keras_private import (
+    BuiltFromOneReplica,
+    assert_compiled,
+    clip_gradients,
+    compiled_loss,
+    in_cluster,
+    loss_tracker,
+)
+from aekd_tf.training.replicas import batch_size, num_replicas, summed
+
+
+class GlobalBatch(BuiltFromOneReplica):
+    """A model whose training step under a strategy equals that of one device.
+
+    Keras averages each replica's losses by themselves, which is another loss where the
+    replicas' parts of a batch differ in size, and clips gradients before they are summed.
+    Here every replica's loss is its share of the global mean, and what acts on gradients acts
+    on the global ones. Batch norm sees the global batch where it is made with
+    `synchronized=True`; without, it is Keras's own, by replica, and no replica may be without
+    examples.
+    """
+
+    _evaluating = False
+
+    def compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
+        """The compiled loss as this replica's part of the global batch's: the parts sum to it.
+
+        `share` is this replica's part of the examples.
+        """
+        loss = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
+        if loss is None:
+            return tf.zeros([])
+        loss = tf.cast(loss, tf.float32)
+        if num_replicas() == 1 or self._reductions() == {"sum"}:
+            return loss
+        # Keras gives the mean over the replica's examples divided by the number of replicas.
+        return loss * num_replicas() * share
+
+    def _reductions(self) -> set[Any]:
+        """Of the compiled losses; a function of examples is averaged."""
+        losses = keras.tree.flatten(self.loss)
+        return {getattr(loss, "reduction", "mean") for loss in losses if loss is not None}
+
+    def regularization_share(self) -> tf.Tensor:
+        """The layers' own losses, of which each replica adds its part."""
+        losses = [tf.cast(loss, tf.float32) for loss in self.losses]
+        return tf.add_n([tf.zeros([]), *losses]) / num_replicas()
+
+    def apply_summed(self, gradients: Sequence[Any]) -> None:
+        """One optimizer step by the sum of the replicas' gradients, clipped after summing."""
+        variables = self.trainable_variables
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        clips = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
+        # Keras clips, and looks for overflows, before the optimizer sums over the replicas.
+        if num_replicas() > 1 and (clips or optimizer is not self.optimizer):
+            pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+            variables = [variable for _, variable in pairs]
+            gradients = summed([tf.convert_to_tensor(gradient) for gradient, _ in pairs])
+            scale = tf.constant(float(optimizer.loss_scale_factor or 1.0))
+            if optimizer is not self.optimizer:
+                built = self.optimizer.built
+                scale = self.optimizer.dynamic_scale if built else self.optimizer.initial_scale
+                scale = tf.convert_to_tensor(scale, tf.float32)
+            gradients = [gradient / scale for gradient in gradients]
+            clipped = clip_gradients(optimizer, gradients)
+            if optimizer is not self.optimizer:  # an overflow must still show after clipping
+                both = zip(clipped, gradients, strict=True)
+                clipped = [tf.where(tf.math.is_finite(g), c, g) for c, g in both]
+            # The optimizer will sum again; what it would clip then is short enough.
+            gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
+        self.optimizer.apply(gradients, variables)
+
+    def track(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
+        """Adds a step's global value, of which `part` is this replica's, to a mean over examples.
+
+        `count` is the number of examples of the global batch.
+        """
+        replicas = num_replicas()
+        weight = tf.cast(count, tf.float32) / replicas
+        tracker.update_state(part * replicas, sample_weight=weight)
+
+    def check_scope(self) -> None:
+        """Refuses, before training starts, what was made in another scope than this model.
+
+        Raises:
+            ValueError: it names what was made elsewhere and says how it must be made.
+        """
+        strategy = self.distribute_strategy.extended
+        kinds = {
+            "student": self.variables,
+            "optimizer": self.optimizer.variables if self.optimizer else [],
+            "metrics": self.metrics_variables,
+            **self.other_variables(),
+        }
+        for kind, variables in kinds.items():
+            for variable in variables:
+                if not strategy.variable_created_in_scope(variable.value):
+                    raise ValueError(
+                        f"the {kind} was made in another strategy's scope than the "
+                        f"{type(self).__name__} ({variable.path}): make students, teachers, "
+                        "distiller and optimizer, and compile, inside one "
+                        "`with strategy.scope():`"
+                    )
+
+    def other_variables(self) -> dict[str, list[Any]]:
+        """Of what else takes part in a step, by its name, for `check_scope`."""
+        return {}
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`; refuses before it starts what several replicas cannot do."""
+        assert_compiled(self, "fit")
+        self.check_scope()
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            self._check_supported()
+        return super().fit(*args, **kwargs)
+
+    def _check_supported(self) -> None:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        refused = {
+            "jit_compile=True cannot compile a step of several replicas: use jit_compile=False": (
+                self.jit_compile is True and not self._on_tpu
+            ),
+            "steps_per_execution above 1 is not there under a strategy: use a larger batch": (
+                self.steps_per_execution > 1 and not self._on_tpu
+            ),
+            "gradient_accumulation_steps is not there under a strategy: more replicas or a "
+            "larger batch do the same": bool(optimizer and optimizer.gradient_accumulation_steps),
+            "ema_overwrite_frequency is not there under a strategy: use use_ema alone": bool(
+                optimizer and optimizer.use_ema and optimizer.ema_overwrite_frequency
+            ),
+            "losses whose reduction is none or mean_with_sample_weight, or not the same for all, "
+            "have no global mean: use 'sum_over_batch_size'": (
+                self._reductions() != {"sum"}
+                and not self._reductions() <= {"mean", "sum_over_batch_size"}
+            ),
+        }
+        for reason, asked in refused.items():
+            if asked:
+                raise ValueError(f"{replicas} replicas: {reason}")
+
+    @property
+    def _on_tpu(self) -> bool:
+        return isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
+
+    def reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """What a step returns: Keras averages over workers along an axis, which must be there."""
+        if not in_cluster(self.distribute_strategy):
+            return logs
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+    def unused_in_evaluation(self) -> set[str]:
+        """Names of the metrics that only training updates."""
+        return set()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        examples = tf.cast(batch_size(x), tf.float32)
+        count = summed(examples)
+        y_pred = self(x, training=False)
+        loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
+        self.track(loss_tracker(self), loss + self.regularization_share(), count)
+        logs = self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
+        unused = self.unused_in_evaluation()
+        return {name: value for name, value in logs.items() if name not in unused}
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`."""
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        # Names that differ from a step's would make Keras report the mean over the replicas.
+        unused = self.unused_in_evaluation() if self._evaluating else ()
+        found = super().get_metrics_result()
+        return {name: value for name, value in found.items() if name not in unused}
+
+
+class SupervisedModel(GlobalBatch):
+    """A classifier that learns from labels alone, by the same step as a distiller.
+
+    Args:
+        network: from inputs to logits.
+    """
+
+    def __init__(self, network: keras.Model):
+        super().__init__(dtype=network.dtype_policy, name=network.name)
+        self.autocast = False
+        self.network = network
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.network(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        examples = tf.cast(batch_size(x), tf.float32)
+        count = summed(examples)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
+            loss += self.regularization_share()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
+        self.track(loss_tracker(self), loss, count)
+        return self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))

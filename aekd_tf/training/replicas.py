@@ -1,0 +1,25 @@
+"""Sums over the replicas that step together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def num_replicas() -> int:
+    """How many replicas step together, from 1."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def summed(values: Any) -> Any:
+    """`values`, a tensor or a structure of them, summed over the replicas."""
+    if num_replicas() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def batch_size(inputs: Any) -> tf.Tensor:
+    """Examples in this replica's part of the batch, 0 or more."""
+    return tf.shape(next(x for x in keras.tree.flatten(inputs) if x is not None))[0]

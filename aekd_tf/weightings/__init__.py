@@ -1,0 +1,23 @@
+"""Weightings, by name."""
+
+from __future__ import annotations
+
+from aekd_tf.checks import check_choice
+from aekd_tf.names import WEIGHTINGS
+from aekd_tf.weightings.adaptive import AdaptiveWeighting
+from aekd_tf.weightings.base import Weighting
+from aekd_tf.weightings.uniform import UniformWeighting
+
+
+def get(identifier: str | Weighting) -> Weighting:
+    """The weighting of that name (`"aekd"`, `"average"`, `"average_outputs"`) or the one given.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if isinstance(identifier, Weighting):
+        return identifier
+    check_choice("weighting", identifier, WEIGHTINGS)
+    if identifier == "aekd":
+        return AdaptiveWeighting()
+    return UniformWeighting("outputs" if identifier == "average_outputs" else "losses")

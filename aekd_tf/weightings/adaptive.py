@@ -1,0 +1,93 @@
+"""AE-KD: weights from a quadratic program over the teachers' gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.checks import check_choice, check_tolerance
+from aekd_tf.names import BATCH_GRADIENTS, REFERENCE_SOLVERS, SOLVERS
+from aekd_tf.qp.solve import solve_capped_simplex_qp
+from aekd_tf.weightings.base import Weighting, uniform_among
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class AdaptiveWeighting(Weighting):
+    """AE-KD: the weights whose gradient most teachers agree with (Eq. 10 and 13).
+
+    Args:
+        tolerance: the cap C on any one teacher's weight, in `[1/M, 1]`. 1/M is the plain
+            average; 1 is the minimum-norm point of MGDA, which no teacher opposes.
+        batch_gradient: `"mean"` (the authors' code) or `"full"` (Eq. 15 as written).
+        normalize: scale the gradients to unit length before the solve, then divide the
+            weights by the lengths and renormalize. The cap holds before that division,
+            not after it.
+        solver: `"smo"`, `"projected"`, `"cvxopt"` or `"libsvm"`; see
+            `solve_capped_simplex_qp`. The last two leave the graph and exclude XLA.
+
+    Raises:
+        ValueError: a tolerance outside (0, 1], an unknown solver or batch gradient.
+    """
+
+    def __init__(
+        self,
+        tolerance: float = 0.6,
+        batch_gradient: str = "mean",
+        normalize: bool = False,
+        solver: str = "smo",
+    ):
+        check_tolerance(tolerance)
+        check_choice("batch_gradient", batch_gradient, BATCH_GRADIENTS)
+        check_choice("solver", solver, SOLVERS)
+        self.tolerance = tolerance
+        self.batch_gradient = batch_gradient
+        self.normalize = normalize
+        self.solver = solver
+        self.leaves_graph = solver in REFERENCE_SOLVERS
+
+    def validate(self, num_teachers: int) -> None:
+        if num_teachers > 1:
+            check_tolerance(self.tolerance, num_teachers)
+
+    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        size = gram.shape[-1]
+        # One teacher takes all the weight, whatever the cap.
+        uniform = tf.fill([size], tf.constant(1 / size, gram.dtype))
+        return self._solve(gram, self.tolerance if size > 1 else 1.0, uniform)
+
+    def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The QP over the teachers that are live, their cap at least one over their number."""
+        uniform = uniform_among(live)
+        # One teacher takes all the weight, whatever the cap.
+        cap = self.tolerance if gram.shape[-1] > 1 else 1.0
+        caps = tf.where(live, tf.maximum(cap, uniform), 0.0)
+        caps = tf.where(tf.reduce_any(live), caps, 1.0)
+        gram = tf.where(live[:, None] & live[None, :], gram, 0.0)
+        weights, gap = self._solve(gram, caps, uniform)
+        return tf.where(live, weights, 0.0), gap
+
+    def _solve(
+        self, gram: tf.Tensor, tolerance: Any, uniform: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if not self.normalize:
+            weights, gap, _ = solve_capped_simplex_qp(gram, tolerance, solver=self.solver)
+            return weights, gap
+        gram = tf.stop_gradient(gram)
+        lengths = tf.sqrt(tf.linalg.diag_part(gram))
+        # A teacher without a gradient has no direction: it stays of length zero.
+        unit = tf.math.divide_no_nan(gram, lengths[:, None] * lengths[None, :])
+        weights, gap, _ = solve_capped_simplex_qp(unit, tolerance, solver=self.solver)
+        longest = tf.reduce_max(lengths)
+        weights = tf.math.divide_no_nan(weights * longest, tf.where(lengths > 0, lengths, longest))
+        total = tf.reduce_sum(weights)
+        return tf.where((total > 0) & tf.math.is_finite(total), weights / total, uniform), gap
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "batch_gradient": self.batch_gradient,
+            "normalize": self.normalize,
+            "solver": self.solver,
+        }

@@ -1,0 +1,37 @@
+"""The plain average of the teachers (AVER)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.checks import check_choice
+from aekd_tf.names import AVERAGES
+from aekd_tf.weightings.base import Weighting
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class UniformWeighting(Weighting):
+    """Every teacher alike: AVER, the plain average of the teachers' losses (Eq. 2).
+
+    Args:
+        average: `"losses"`, or `"outputs"` for one loss against the mean of the teachers'
+            softened outputs. Proposition 1: the same training, `kd_loss` differing by what
+            has no gradient.
+
+    Raises:
+        ValueError: an unknown `average`.
+    """
+
+    def __init__(self, average: str = "losses"):
+        check_choice("average", average, AVERAGES)
+        self.average = average
+
+    def get_config(self) -> dict[str, Any]:
+        return {"average": self.average}
+
+    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        size = gram.shape[-1]
+        return tf.fill([size], tf.constant(1 / size, gram.dtype)), tf.zeros([], gram.dtype)

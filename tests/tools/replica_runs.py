@@ -1,0 +1,183 @@
+"""Trains small distillers under one strategy and writes what came out, for test_replicas.py.
+
+    python tests/tools/replica_runs.py none|mirrored|multi_worker RESULT.npz
+    python tests/tools/replica_runs.py command --strategy=... runs the digits experiment
+
+Two replicas, on two logical CPU devices or in two worker processes (TF_CONFIG), see the
+batches that one device sees. A process of its own, as a strategy wants one.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import aekd_tf
+from tools.commands import main as experiment
+
+CLASSES = 5
+# Each: settings of the distiller, of the optimizer, examples, with sample weights.
+# 27 = 3 * 8 + 3 leaves the second replica without examples, 29 = 3 * 8 + 5 with one.
+CASES = {
+    "mean": ({"weighting": "mean"}, {}, 27, False),
+    "full": ({"weighting": "full"}, {}, 27, False),
+    "mean_hints": ({"weighting": "mean", "hints": "stage2", "hint_weight": 2.0}, {}, 27, False),
+    "full_hints": ({"weighting": "full", "hints": "stage2", "hint_weight": 2.0}, {}, 27, False),
+    "clipped": ({"weighting": "mean"}, {"global_clipnorm": 0.05, "weight_decay": 0.01}, 29, True),
+    "averaged": ({"weighting": "outputs"}, {"use_ema": True, "clipnorm": 0.05}, 29, True),
+    "parameters": ({"weighting": "mean", "gradient_space": "parameters"}, {}, 29, False),
+    "scaled": ({"weighting": "mean"}, {"loss_scaled": True, "global_clipnorm": 0.05}, 29, False),
+    "summed": (
+        {"weighting": "mean", "student_loss_weight": 0.1},
+        {"reduction": "sum"},
+        *(29, False),
+    ),
+    "overflow": ({"weighting": "mean"}, {"loss_scaled": True}, 29, True),
+    "overflow_clipped": (
+        {"weighting": "mean"},
+        {"loss_scaled": True, "clipvalue": 0.5},
+        *(29, True),
+    ),
+    "scaled_by_hand": (
+        {"weighting": "mean"},
+        {"loss_scale_factor": 64.0, "clipnorm": 0.05},
+        *(29, False),
+    ),
+}
+# So large a sample weight overflows when the loss is scaled, on the second replica alone.
+OVERFLOWING = 8 + 6, 1e37
+
+
+def network(seed: int, width: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(width, 3, 2, use_bias=False)(inputs)
+    x = layers.BatchNormalization(synchronized=True, momentum=0.9)(x)
+    x = layers.ReLU()(x)
+    x = layers.Conv2D(width, 3, padding="same", kernel_regularizer="l2", name="stage2")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(CLASSES)(x))
+
+
+def batches(examples: int, weighted: bool, overflow: bool) -> tf.data.Dataset:
+    rng = np.random.default_rng(7)
+    content = [
+        rng.normal(size=(examples, 8, 8, 1)).astype(np.float32),
+        rng.integers(0, CLASSES, examples),
+    ]
+    if weighted:
+        weights = rng.uniform(0.5, 2, examples).astype(np.float32)
+        if overflow:
+            weights[OVERFLOWING[0]] = OVERFLOWING[1]
+        content.append(weights)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return tf.data.Dataset.from_tensor_slices(tuple(content)).batch(8).with_options(options)
+
+
+def distiller(settings: dict, optimizer: dict) -> aekd_tf.EnsembleDistiller:
+    settings = dict(settings)
+    kind = settings.pop("weighting")
+    weighting = (
+        aekd_tf.UniformWeighting(kind)
+        if kind == "outputs"
+        else aekd_tf.AdaptiveWeighting(0.5, batch_gradient=kind)
+    )
+    student, teachers = network(0, 4), [network(1 + index, 4 + index) for index in range(3)]
+    keras.utils.set_random_seed(11)  # of the regressors
+    model = aekd_tf.EnsembleDistiller(student, teachers, weighting=weighting, **settings)
+    optimizer = dict(optimizer)
+    scaled = optimizer.pop("loss_scaled", False)
+    reduction = optimizer.pop("reduction", "sum_over_batch_size")
+    compile_options = optimizer.pop("compile", {})
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([4], [0.1, 0.02])
+    sgd = keras.optimizers.SGD(schedule, momentum=0.9, **optimizer)
+    model.compile(
+        optimizer=keras.optimizers.LossScaleOptimizer(sgd) if scaled else sgd,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction),
+        metrics=["accuracy"],
+        **compile_options,
+    )
+    return model
+
+
+REFUSED = {
+    "jit_compile": {"compile": {"jit_compile": True}},
+    "steps_per_execution": {"compile": {"steps_per_execution": 2}},
+    "gradient_accumulation_steps": {"gradient_accumulation_steps": 2},
+    "ema_overwrite_frequency": {"use_ema": True, "ema_overwrite_frequency": 2},
+    "mean_with_sample_weight": {"reduction": "mean_with_sample_weight"},
+}
+
+
+def refusals(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
+    """What is said to each thing that several replicas cannot do."""
+    found = {}
+    for name, optimizer in REFUSED.items():
+        with strategy.scope():
+            model = distiller({"weighting": "mean"}, optimizer)
+        try:
+            model.fit(batches(8, False, False), verbose=0)
+        except ValueError as error:
+            found[f"refused/{name}"] = np.array(str(error))
+    return found
+
+
+def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
+    """By name: final weights, the history, what `evaluate` and `predict` say."""
+    settings, optimizer, examples, weighted = CASES[name]
+    with strategy.scope():
+        model = distiller(settings, optimizer)
+    data = batches(examples, weighted, name.startswith("overflow"))
+    history = model.fit(data, epochs=2, validation_data=data, verbose=0, shuffle=False).history
+    found = {f"history/{key}": np.asarray(value) for key, value in history.items()}
+    for index, variable in enumerate(model.variables):
+        found[f"weight/{index}_{variable.path}"] = keras.ops.convert_to_numpy(variable)
+    found["iterations"] = keras.ops.convert_to_numpy(model.optimizer.iterations)
+    if optimizer.get("loss_scaled"):
+        found["scale"] = keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)
+    for key, value in model.evaluate(data, verbose=0, return_dict=True).items():
+        found[f"evaluate/{key}"] = np.asarray(value)
+    found["predict"] = model.predict(data.map(lambda *batch: batch[0]), verbose=0)
+    return found
+
+
+def two_devices() -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def command(arguments: list[str]) -> int:
+    if "--strategy=mirrored" in arguments:
+        two_devices()
+    return experiment("digits", arguments)
+
+
+def main(kind: str, target: str) -> None:
+    if kind == "mirrored":
+        two_devices()
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    elif kind == "multi_worker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = tf.distribute.get_strategy()
+    assert strategy.num_replicas_in_sync == (1 if kind == "none" else 2)
+    found = {
+        f"{name}/{key}": value for name in CASES for key, value in train(strategy, name).items()
+    }
+    if kind == "mirrored":
+        found |= refusals(strategy)
+    np.savez(target, **found)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "command":
+        sys.exit(command(sys.argv[2:]))
+    main(*sys.argv[1:])

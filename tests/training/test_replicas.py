@@ -1,0 +1,256 @@
+"""Several replicas against one device: the same weights, metrics and teacher weights."""
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tools.replica_runs import network
+
+import aekd_tf
+from aekd_tf.training.global_batch import SupervisedModel
+
+pytestmark = pytest.mark.xdist_group("replicas")
+SCRIPT = os.path.join(os.path.dirname(__file__), "..", "tools", "replica_runs.py")
+LAUNCHER = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "local_workers.py")
+
+
+def cluster(count):
+    """The TF_CONFIG of each of so many local workers."""
+    spec = importlib.util.spec_from_file_location("local_workers", LAUNCHER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.cluster(count)
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+
+
+def start(kind, target, **environment):
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, kind, str(target)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What each strategy found, by its name and then by case and quantity."""
+    directory = tmp_path_factory.mktemp("runs")
+    found = {}
+    for kind in ("none", "mirrored", "multi_worker"):
+        configs = cluster(2) if kind == "multi_worker" else [""]
+        targets = [directory / f"{kind}_{index}.npz" for index in range(len(configs))]
+        started = [
+            start(kind, target, **({"TF_CONFIG": config} if config else {}))
+            for target, config in zip(targets, configs, strict=True)
+        ]
+        for process in started:
+            finish(process)
+        with np.load(targets[0]) as content:
+            found[kind] = dict(content)
+        for target in targets[1:]:
+            with np.load(target) as content:
+                assert all(np.array_equal(found[kind][key], content[key]) for key in content)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "mean",
+        "full",
+        "mean_hints",
+        "full_hints",
+        "clipped",
+        "averaged",
+        "parameters",
+        "scaled",
+        "summed",
+        "scaled_by_hand",
+        "overflow",
+        "overflow_clipped",
+    ],
+)
+def test_replicas_are_one_device(runs, kind, case):
+    expected = {key: value for key, value in runs["none"].items() if key.startswith(f"{case}/")}
+    assert any(re.search("teacher_weight_2", key) for key in expected)
+    found = {key: value for key, value in runs[kind].items() if key.startswith(f"{case}/")}
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        if case.startswith("overflow") and key.startswith(f"{case}/history/"):
+            continue  # sums of numbers near 1e37
+        np.testing.assert_allclose(found[key], value, rtol=1e-6, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("kind", ["none", "mirrored", "multi_worker"])
+def test_overflow_on_one_replica_skips_the_update_everywhere(runs, kind):
+    steps = runs[kind]["scaled/iterations"]
+    assert steps == 8
+    assert runs[kind]["overflow/iterations"] == steps - 2  # one batch of each epoch
+    assert runs[kind]["overflow/scale"] == runs[kind]["scaled/scale"] / 4
+    assert runs[kind]["overflow_clipped/iterations"] == steps - 2
+    weights = [value for key, value in runs[kind].items() if key.startswith("overflow/weight/")]
+    assert all(np.isfinite(value).all() for value in weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("jit_compile", "use jit_compile=False"),
+        ("steps_per_execution", "use a larger batch"),
+        ("gradient_accumulation_steps", "more replicas or a larger batch do the same"),
+        ("ema_overwrite_frequency", "use use_ema alone"),
+        ("mean_with_sample_weight", "use 'sum_over_batch_size'"),
+    ],
+)
+def test_what_replicas_cannot_do_is_refused(runs, name, advice):
+    message = str(runs["mirrored"][f"refused/{name}"])
+    assert message.startswith("2 replicas: ")
+    assert name in message
+    assert advice in message
+
+
+def test_cases_differ(runs):
+    """What the replicas agree on is a training that its settings tell from another."""
+    difference = np.abs(runs["none"]["mean/predict"] - runs["none"]["full/predict"])
+    assert difference.max() > 1e-4
+
+
+ARGUMENTS = [
+    *("--ensemble_size=2", "--teacher_epochs=1", "--epochs=3", "--train_examples=200"),
+    *("--batch_size=30", "--cache_views=1", "--methods=aekd", "--checkpoint_every=2"),
+]
+
+
+def run_command(kind, output_dir):
+    """Starts the digits experiment on two replicas: one process, or one for each worker."""
+    command = [sys.executable, SCRIPT, "command", *ARGUMENTS, f"--output_dir={output_dir}"]
+    configs = cluster(2) if kind == "multi_worker" else [""]
+    return [
+        subprocess.Popen(
+            [*command, f"--strategy={kind}"],
+            env={**os.environ, **({"TF_CONFIG": config} if config else {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for config in configs
+    ]
+
+
+def delivered(directory):
+    return keras.models.load_model(directory / "student.keras").get_weights()
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
+def test_killed_run_resumes_to_the_same_student(tmp_path, kind):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for process in run_command(kind, whole):
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    # Only the chief reports, and each event file has one writer.
+    assert ("written to" in output) == (kind == "mirrored")
+    assert len(list((whole / "logs/student_aekd/train").iterdir())) == 1
+    shutil.copytree(whole / "teachers", broken / "teachers")
+    processes = run_command(kind, broken)
+    while not (broken / "students/aekd.checkpoint").exists():
+        time.sleep(0.05)
+        assert all(process.poll() is None for process in processes)
+    processes[-1].send_signal(signal.SIGKILL)
+    processes[-1].communicate()
+    if kind == "multi_worker":
+        _, errors = processes[0].communicate(timeout=120)
+        assert processes[0].returncode == 2
+        assert "Traceback" not in errors
+        assert "error: this worker lost the others" in errors
+        assert "start all of them again" in errors
+    assert not (broken / "student.keras").exists()
+    for process in run_command(kind, broken):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    for found, expected in zip(delivered(broken), delivered(whole), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    """Of one device: its scope is as much a scope as any."""
+    return tf.distribute.MirroredStrategy(["CPU:0"])
+
+
+def compiled(model, optimizer=None):
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+@pytest.mark.parametrize("outside", ["student", "teacher 1", "optimizer"])
+def test_what_is_made_outside_the_scope_is_named(strategy, outside):
+    parts = {
+        "student": lambda: network(0, 4),
+        "teacher 1": lambda: network(1, 4),
+        "optimizer": lambda: keras.optimizers.SGD(0.1),
+    }
+    made = {outside: parts.pop(outside)()}
+    with strategy.scope():
+        made.update({name: make() for name, make in parts.items()})
+        teachers = [network(2, 4), made["teacher 1"]]
+        distiller = aekd_tf.EnsembleDistiller(made["student"], teachers)
+        compiled(distiller, made["optimizer"])
+    with pytest.raises(ValueError, match=rf"^the {outside} was made in another strategy's scope"):
+        distiller.fit(np.zeros([8, 8, 8, 1]), np.zeros(8), verbose=0)
+
+
+def test_distiller_made_outside_the_scope_it_is_fitted_in(strategy):
+    distiller = compiled(aekd_tf.EnsembleDistiller(network(0, 4), [network(1, 4)]))
+    with strategy.scope(), pytest.raises(ValueError, match="another strategy's scope"):
+        distiller.fit(np.zeros([8, 8, 8, 1]), np.zeros(8), verbose=0)
+
+
+def test_what_is_compiled_outside_the_scope_is_named(strategy):
+    with strategy.scope():
+        distiller = aekd_tf.EnsembleDistiller(network(0, 4), [network(1, 4)])
+        optimizer = keras.optimizers.SGD(0.1)
+    compiled(distiller, optimizer)
+    with pytest.raises(ValueError, match=r"^the metrics was made in another strategy's scope"):
+        distiller.fit(np.zeros([8, 8, 8, 1]), np.zeros(8), verbose=0)
+
+
+def test_fit_before_compile_is_keras_own_refusal():
+    distiller = aekd_tf.EnsembleDistiller(network(0, 4), [network(1, 4)])
+    with pytest.raises(ValueError, match=r"must call `compile\(\)`"):
+        distiller.fit(np.zeros([8, 8, 8, 1]), np.zeros(8), verbose=0)
+
+
+def test_supervised_model_is_keras_own_training():
+    images = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype(np.float32)
+    labels = np.arange(40) % 5
+    students = network(0, 4), network(0, 4)
+    histories = [
+        compiled(model, keras.optimizers.SGD(0.1, momentum=0.9)).fit(
+            images, labels, epochs=2, batch_size=16, shuffle=False, verbose=0
+        )
+        for model in (students[0], SupervisedModel(students[1]))
+    ]
+    for found, expected in zip(students[1].get_weights(), students[0].get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for name, values in histories[0].history.items():
+        np.testing.assert_allclose(histories[1].history[name], values, atol=1e-6)

@@ -1,0 +1,48 @@
+"""What a TPU asks of a training step, without a TPU."""
+
+import keras
+import pytest
+import tensorflow as tf
+from keras import layers
+from tools.commands import main
+
+from aekd_tf import EnsembleDistiller
+
+
+def network(width):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(width, 3, 2, use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Conv2D(width, 3, padding="same", name="stage2")(x)
+    return keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("options", [{}, {"hints": "stage2", "hint_weight": 1.0}])
+def test_whole_step_is_one_static_program(options):
+    distiller = EnsembleDistiller(network(4), [network(5), network(6), network(7)], **options)
+    distiller.compile(
+        optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    images, labels = tf.zeros([8, 8, 8, 1]), tf.zeros([8], tf.int32)
+    distiller.build(images.shape)
+    distiller.optimizer.build(distiller.trainable_variables)
+    distiller.compute_metrics(images, labels, tf.zeros([8, 5]))
+    step = tf.function(lambda *batch: distiller.train_step(batch), jit_compile=True)
+    program = step.experimental_get_compiler_ir(images, labels)(stage="hlo")
+    assert "convolution" in program
+    assert "while" in program  # the QP
+    for foreign in ("custom-call", "f64[", "<=", "infeed", "outfeed", "send(", "recv("):
+        assert foreign not in program, foreign
+
+
+def test_absent_tpu_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main("digits", ["--strategy=tpu"]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.strip().splitlines()) == 1
+    assert "strategy=tpu found no TPU" in captured.err
+    assert "--strategy=none" in captured.err
+    assert not list(tmp_path.iterdir())
