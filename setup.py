@@ -21,7 +21,7 @@ setup(
         "absl-py>=2.0",
         "cvxopt>=1.3",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
-        "keras>=3.15",
+        "keras>=3.15,<4",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "scikit-learn>=1.4",

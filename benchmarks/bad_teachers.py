@@ -8,6 +8,7 @@ at C = 0.6 and AVER. 200 training images, 60 epochs, the recipe of the experimen
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -18,11 +19,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from scipy import stats
 from tqdm import tqdm
 
 from aekd_tf import CachedTeachers, EnsembleDistiller, TeacherCache, Views, data, models
-from aekd_tf.training import fit as training
+from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.paper.render import markdown_table
+from aekd_tf.experiments.run import scores
+from aekd_tf.experiments.statistics import shown
+from aekd_tf.files import write_text
+from aekd_tf.training.fit import Training, start_reproducibly, train
 
 TEACHERS, SEEDS, EPOCHS = 5, 5, 60
 GOOD = "without it"
@@ -41,29 +46,28 @@ SHUFFLED = "trained on shuffled labels"
 
 def trained(dataset: data.Dataset, seed: int, name: str, directory: str) -> Any:
     """A resnet8 by the recipe."""
-    training.start_reproducibly(seed, False)
+    start_reproducibly(seed, False)
     network = models.create("resnet8", 10, (8, 8, 1))
     fit(network, network, dataset, seed, name, directory, {})
     return network
 
 
 def fit(model, network, dataset, seed, name, directory, views) -> dict[str, list[float]]:
-    history, _ = training.train(
-        model,
-        network,
-        dataset,
+    usual = recipe("digits", "resnet8", teacher=model is network)
+    training = Training(
         label=name,
         epochs=EPOCHS,
-        teacher=model is network,
         batch_size=64,
-        learning_rate=0.05,
         seed=seed,
-        log_dir=f"{directory}/logs/{name}",
+        learning_rate=0.05,
+        milestones=usual["milestones"],
+        l2=usual["l2"],
         checkpoint=f"{directory}/{name}.checkpoint",
         identity={},
         checkpoint_every="60min",
-        views=views,
+        log_dir=f"{directory}/logs/{name}",
     )
+    history, _ = train(model, network, dataset, training, views)
     return history
 
 
@@ -90,7 +94,7 @@ def main(report: str) -> None:
         split = dataset.train
         assert isinstance(split, data.Split)
         shuffled = data.Split(split.images, chance.permutation(split.labels))
-        noisy = data.dataclasses.replace(dataset, train=shuffled)
+        noisy = dataclasses.replace(dataset, train=shuffled)
         networks.append(trained(noisy, 2_000_000, "shuffled", directory))
         everyone = logits_of(networks, dataset, f"{directory}/outputs")
         good, wrong = everyone[:, :, :-1], everyone[:, :, -1:]
@@ -107,7 +111,7 @@ def main(report: str) -> None:
             for method in ("aekd", "average")
         ]
         for seed, case, method in tqdm(plan, desc="students", ascii=" ="):
-            training.start_reproducibly(seed, False)
+            start_reproducibly(seed, False)
             student = models.create("resnet8", 10, (8, 8, 1))
             count = cases[case].shape[2]
             model = EnsembleDistiller(student, CachedTeachers(count), weighting=method)
@@ -118,21 +122,14 @@ def main(report: str) -> None:
             }
             name = f"{method}_{case}_{seed}".replace(" ", "_")
             history = fit(model, student, dataset, seed, name, directory, views)
-            found = training.accuracy(student, dataset, dataset.test)["accuracy"]
+            found = scores.accuracy(student, dataset, dataset.test)["accuracy"]
             accuracy.setdefault((case, method), []).append(100 * found)
             if case != GOOD:
                 weights = np.mean(history[f"teacher_weight_{count - 1}"])
                 weight.setdefault((case, method), []).append(float(weights))
     text = table(list(cases), accuracy, weight)
-    with open(report, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_text(report, text)
     print(text)
-
-
-def interval(values: list[float] | np.ndarray) -> str:
-    """Mean and half width of its 95% interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):.2f} +- {half:.2f}"
 
 
 def table(
@@ -140,6 +137,19 @@ def table(
     accuracy: dict[tuple[str, str], list[float]],
     weight: dict[tuple[str, str], list[float]],
 ) -> str:
+    rows = []
+    for case in cases:
+        cells = [case]
+        for method in ("aekd", "average"):
+            values = np.array(accuracy[case, method])
+            cells.append(shown(values))
+            if case == GOOD:
+                cells += ["", ""]
+            else:
+                cells.append(shown(values - np.array(accuracy[GOOD, method])))
+                cells.append(f"{np.mean(weight[case, method]):.3f}")
+        rows.append(cells)
+    columns = ["AE-KD", "difference", "its weight", "AVER", "difference", "its weight"]
     lines = [
         "# A bad teacher among good ones",
         "",
@@ -151,20 +161,8 @@ def table(
         "teacher's mean. An image "
         "with NaN takes its whole batch from the teacher.",
         "",
-        "| the sixth teacher | AE-KD | difference | its weight | AVER | difference | its weight |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        markdown_table(["the sixth teacher", *columns], rows, left=1),
     ]
-    for case in cases:
-        cells = [case]
-        for method in ("aekd", "average"):
-            values = np.array(accuracy[case, method])
-            cells.append(interval(values))
-            if case == GOOD:
-                cells += ["", ""]
-            else:
-                cells.append(interval(values - np.array(accuracy[GOOD, method])))
-                cells.append(f"{np.mean(weight[case, method]):.3f}")
-        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
     python benchmarks/cost.py docs/cost.md
 
 Counts the trainings that `--preset=paper` asks for, measures how long a training step and a
-forward pass of each network take on this machine, and reckons the hours; then, by the number of
+forward pass of each network take on this machine, and computes the hours; then, by the number of
 floating-point operations, the hours of a GPU at two rates that are assumed, not measured.
 """
 
@@ -26,6 +26,8 @@ from aekd_tf import models
 from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.experiments.paper import grids
 from aekd_tf.experiments.paper.cells import Cell
+from aekd_tf.experiments.paper.render import markdown_table
+from aekd_tf.files import write_text
 
 # Training images without those held out for validation, image size, classes, measured batch.
 SETS = {
@@ -53,7 +55,7 @@ def operations(model: keras.Model) -> int:
     return total
 
 
-def seconds_an_image(dataset: str, network: str) -> tuple[float, float]:
+def seconds_per_image(dataset: str, network: str) -> tuple[float, float]:
     """Medians: of a training step and of a forward pass, by image."""
     _, size, _, batch = SETS[dataset]
     model = create(dataset, network)
@@ -105,7 +107,7 @@ def main(report: str) -> None:
     found = trainings(grids.over_seeds(cells, preset.seeds), preset)
     pairs = {(dataset, network) for _, dataset, network, _ in found}
     pairs |= {(dataset, teacher) for _, dataset, _, given in found for teacher in given}
-    speeds = {pair: seconds_an_image(*pair) for pair in tqdm(sorted(pairs), unit="network")}
+    speeds = {pair: seconds_per_image(*pair) for pair in tqdm(sorted(pairs), unit="network")}
     work = {pair: operations(create(*pair)) for pair in pairs}
 
     rows: dict[tuple[str, str, str], np.ndarray] = {}
@@ -137,47 +139,52 @@ def write(
         f"(ImageNet: {SETS['imagenet2012'][3]}); operations are those of the kernels, and a "
         "training step counts as three forward passes.",
         "",
-        "| data | network | MFLOP, forward | ms an image, training | ms, forward "
-        "| GFLOP/s, training |",
-        "|:--|:--|--:|--:|--:|--:|",
+        markdown_table(
+            [
+                *("data", "network", "MFLOP, forward", "ms per image, training"),
+                *("ms, forward", "GFLOP/s, training"),
+            ],
+            [
+                [
+                    *(*pair, f"{work[pair] / 1e6:.1f}", f"{1e3 * step:.3f}"),
+                    *(f"{1e3 * passing:.3f}", f"{3 * work[pair] / step / 1e9:.0f}"),
+                ]
+                for pair, (step, passing) in sorted(speeds.items())
+            ],
+            left=2,
+        ),
     ]
-    for pair in sorted(speeds):
-        step, passing = speeds[pair]
-        lines.append(
-            f"| {pair[0]} | {pair[1]} | {work[pair] / 1e6:.1f} | {1e3 * step:.3f} | "
-            f"{1e3 * passing:.3f} | {3 * work[pair] / step / 1e9:.0f} |"
-        )
     low, high = (f"{rate / 1e12:.0f} TFLOP/s" for rate in RATES)
     lines += [
         "",
         "`python -m aekd_tf.experiments.paper --preset=paper --table=1,2,3 --figure=2,3` trains, "
-        f"with {grids.PRESETS['paper'].seeds} seeds a cell, the teachers in every student's step "
+        f"with {grids.PRESETS['paper'].seeds} seeds per cell, the teachers in every student's step "
         "(hints' regressors and validation not counted):",
         "",
-        "| role | data | network | trainings | images, 10^9 | hours, these cores "
-        f"| GPU-hours at {low} | at {high} |",
-        "|:--|:--|:--|--:|--:|--:|--:|--:|",
     ]
+    header = ["role", "data", "network", "trainings", "images, 10^9", "hours, these cores"]
+    header += [f"GPU-hours at {low}", f"at {high}"]
+    cells = []
     everything = np.zeros(4)
     for (role, dataset, network), figures in sorted(rows.items()):
-        lines.append(f"| {role} | {dataset} | {network} | {_figures(figures)} |")
+        cells.append([role, dataset, network, *_figures(figures)])
         everything += figures
-    lines.append(f"| all | | | {_figures(everything)} |")
+    cells.append(["all", "", "", *_figures(everything)])
     lines += [
+        markdown_table(header, cells, left=3),
         "",
         "The two rates are assumptions: what a GPU sustains on networks as small as these is set "
         "by how fast kernels start, far below its peak. `--cache_views` takes the teachers out of "
         "the students' steps.",
     ]
-    with open(report, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    write_text(report, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def _figures(figures: np.ndarray) -> str:
+def _figures(figures: np.ndarray) -> list[str]:
     count, images, hours, operations_ = figures
     gpu = [f"{operations_ / rate / 3600:,.0f}" for rate in RATES]
-    return f"{count:.0f} | {images / 1e9:.2f} | {hours:,.0f} | {gpu[0]} | {gpu[1]}"
+    return [f"{count:.0f}", f"{images / 1e9:.2f}", f"{hours:,.0f}", *gpu]
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
-from aekd_tf.experiments.command.flags import parse
+from aekd_tf.experiments.digits import COMMAND
+from aekd_tf.experiments.paper.render import markdown_table
 from aekd_tf.experiments.run import distillation
+from aekd_tf.files import write_text
+from aekd_tf.monitoring.figures import COLORS, save
 
 SIZES = (1, 5, 10, 25)
 SWEEP_SIZES = (1, 3, 5, 10, 15, 25)
@@ -43,8 +43,7 @@ def run(directory: str, name: str, size: int, *flags: str) -> dict[str, float]:
         f"--output_dir={directory}/{name}",
         *flags,
     ]
-    config = parse("digits", arguments)
-    assert config is not None
+    config = COMMAND.parse(arguments)
     started = time.perf_counter()
     results = distillation.run(config)
     seconds = {method: row["seconds"] for method, row in results["students"].items()}
@@ -81,6 +80,10 @@ CASES = ("alone", "average cached", "aekd cached", "average online", "aekd onlin
 
 
 def table(means: dict[tuple[int, str], float], swept: tuple[float, float]) -> str:
+    rows = []
+    for size in SIZES:
+        seconds = [f"{means[size, case]:.1f}" for case in CASES]
+        rows.append([str(size), *seconds, f"{IMAGES / means[size, 'aekd cached']:.0f}"])
     lines = [
         "# A whole training's time",
         "",
@@ -90,13 +93,8 @@ def table(means: dict[tuple[int, str], float], swept: tuple[float, float]) -> st
         f"means of {ROUNDS} trainings of a resnet8 for 12 epochs of 1,200 digits (228 steps), "
         "with tracing, validation, evaluation and files; teachers resnet8.",
         "",
-        "| M | " + " | ".join(CASES) + " | images/s, aekd cached |",
-        "|--:|" + "--:|" * (len(CASES) + 1),
+        markdown_table(["M", *CASES, "images/s, aekd cached"], rows),
     ]
-    for size in SIZES:
-        cells = [f"{means[size, case]:.1f}" for case in CASES]
-        rate = f"{IMAGES / means[size, 'aekd cached']:.0f}"
-        lines.append(f"| {size} | " + " | ".join([*cells, rate]) + " |")
     total, students = swept
     alone = 2 * len(SWEEP_SIZES) * float(np.mean([means[size, "alone"] for size in SIZES]))
     lines += [
@@ -106,25 +104,24 @@ def table(means: dict[tuple[int, str], float], swept: tuple[float, float]) -> st
         f"{total / students:.2f} times their time, and {total / alone:.2f} times that of twelve "
         "students without teachers.",
         "",
-        "![Seconds a training](end_to_end.png)",
+        "![Seconds per training](end_to_end.png)",
     ]
     return "\n".join(lines) + "\n"
 
 
 def draw(means: dict[tuple[int, str], float], target: str) -> None:
-    colors = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
-    _, axis = plt.subplots(figsize=(6, 3.8))
-    for case, color in zip(CASES, colors, strict=True):
+    figure = Figure(figsize=(6, 3.8))
+    axis = figure.subplots()
+    for case, color in zip(CASES, COLORS, strict=False):
         values = [means[size, case] for size in SIZES]
         axis.plot(SIZES, values, "o-", color=color, label=case, ms=4)
     axis.set_xlabel("teachers M")
-    axis.set_ylabel("seconds a training")
+    axis.set_ylabel("seconds per training")
     axis.set_xticks(SIZES, [str(size) for size in SIZES])
     axis.set_ylim(0)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    plt.tight_layout()
-    plt.savefig(target, dpi=130)
+    save(figure, target)
 
 
 def main(report: str, picture: str) -> None:
@@ -132,8 +129,7 @@ def main(report: str, picture: str) -> None:
         run(directory, "warm", max(SIZES), "--methods=aekd")  # trains teachers, fills the cache
         means = {key: float(np.mean(values)) for key, values in measure(directory).items()}
         text = table(means, sweep(directory))
-    with open(report, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_text(report, text)
     draw(means, picture)
     print(text)
 

@@ -19,21 +19,21 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from aekd_tf import CachedTeachers, EnsembleDistiller, models
+from aekd_tf.experiments.paper.render import markdown_table
+from aekd_tf.files import write_text
+from aekd_tf.monitoring.figures import COLORS, save
 from aekd_tf.training.replicas import summed
 
 TEACHERS, CLASSES, BATCH = 10, 10, 64
 BATCHES = (16, 64, 256)
 SIZES = (4, 4_000, 40_000, 400_000, 4_000_000)
 DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-# Of what joins accelerators: seconds a hop, bytes a second.
+# Of what joins accelerators: seconds per hop, bytes per second.
 FAST_LINK = 10e-6, 10e9
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -67,7 +67,7 @@ def exchange_seconds() -> dict[int, float]:
     """Median seconds of one all-reduce of so many bytes between two local workers."""
     with tempfile.TemporaryDirectory() as directory:
         target = f"{directory}/seconds.npy"
-        launcher = os.path.join(HERE, "..", "docs", "local_workers.py")
+        launcher = os.path.join(HERE, "..", "tools", "local_workers.py")
         command = [sys.executable, launcher, "2", sys.executable, __file__, "--worker", target]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         return dict(zip(SIZES, np.load(target).tolist(), strict=True))
@@ -155,56 +155,58 @@ def main(report: str, picture: str) -> None:
         f"{1000 * step[0]:.1f} + {1000 * step[1]:.2f} n ms. An all-reduce between two worker "
         "processes over the loopback takes "
         + ", ".join(f"{1000 * s:.1f} ms ({n:,} bytes)" for n, s in exchange.items())
-        + f": {1000 * here[0]:.2f} ms a hop and {here[1] / 1e6:.0f} MB/s.",
+        + f": {1000 * here[0]:.2f} ms per hop and {here[1] / 1e6:.0f} MB/s.",
         "",
         "What a device exchanges in a step, and how often it waits:",
         "",
-        "| what | all-reduces in a row | bytes |",
-        "|:--|--:|--:|",
-        *(f"| {name} | {count} | {size:,} |" for name, (count, size) in traffic().items()),
+        markdown_table(
+            ["what", "all-reduces in a row", "bytes"],
+            [[name, str(count), f"{size:,}"] for name, (count, size) in traffic().items()],
+            left=1,
+        ),
         "",
         "The model: every device computes its images; every all-reduce then goes round a ring, "
         "2 (R - 1) hops of n / R bytes, or up and down a tree, 2 log2 R hops of n bytes, whichever "
         "is faster; nothing overlaps, and reading data costs nothing. Real backends overlap the "
         "student's gradients with the backward pass, so this bounds the time from above. Almost "
         "all waiting is synchronized batch norm's; AE-KD's own part is two exchanges. The columns: "
-        f"{BATCH} images a device over this machine's loopback, the same without "
-        f"synchronized batch norm, and {BATCH} a device or 1,024 in all over a link of "
-        f"{1e6 * FAST_LINK[0]:.0f} us a hop and {FAST_LINK[1] / 1e9:.0f} GB/s, an assumption that "
-        "was not measured. The devices are as slow as two cores: a device ten times as fast "
+        f"{BATCH} images per device over this machine's loopback, the same without "
+        f"synchronized batch norm, and {BATCH} per device or 1,024 in all over a link of "
+        f"{1e6 * FAST_LINK[0]:.0f} us per hop and {FAST_LINK[1] / 1e9:.0f} GB/s, an assumption "
+        "that was not measured. The devices are as slow as two cores: a device ten times as fast "
         "waits ten times as large a share.",
         "",
-        "| devices R | " + " | ".join(f"{name}, ms | efficiency" for name in seconds) + " |",
-        "|--:|" + "--:|--:|" * len(seconds),
     ]
+    header = ["devices R"]
+    for name in seconds:
+        header += [f"{name}, ms", "efficiency"]
+    rows = []
     for index, devices in enumerate(DEVICES):
         cells = [str(devices)]
         for name, values in seconds.items():
             speed = values[0] / values[index] / (devices if "in all" in name else 1)
             cells += [f"{1000 * values[index]:.0f}", f"{speed:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "![Milliseconds a step](scale.png)"]
-    with open(report, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+        rows.append(cells)
+    lines.append(markdown_table(header, rows))
+    lines += ["", "![Milliseconds per step](scale.png)"]
+    write_text(report, "\n".join(lines) + "\n")
     draw(seconds, picture)
     print("\n".join(lines))
 
 
 def draw(seconds: dict[str, list[float]], picture: str) -> None:
-    _, axis = plt.subplots(figsize=(6, 3.8))
-    for (name, values), color, mark in zip(
-        seconds.items(), ("#0072b2", "#d55e00", "#009e73", "#555555"), "osv^", strict=True
-    ):
+    figure = Figure(figsize=(6, 3.8))
+    axis = figure.subplots()
+    for (name, values), color, mark in zip(seconds.items(), COLORS, "osv^", strict=False):
         milliseconds = [1000 * value for value in values]
         axis.plot(DEVICES, milliseconds, f"{mark}-", color=color, label=name, ms=4)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xlabel("devices")
-    axis.set_ylabel("milliseconds a step, reckoned")
+    axis.set_ylabel("milliseconds per step, computed")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    plt.tight_layout()
-    plt.savefig(picture, dpi=130)
+    save(figure, picture)
 
 
 if __name__ == "__main__":

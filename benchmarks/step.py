@@ -22,20 +22,20 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from aekd_tf import EnsembleDistiller, TeacherCache, Views, data, models
+from aekd_tf.experiments.paper.render import markdown_table
+from aekd_tf.files import write_text
+from aekd_tf.monitoring.figures import COLORS, save
 
 SIZES = (1, 5, 10, 25)
 CLASSES = (10, 100)
 BATCH, IMAGES = 64, 512
-# Steps a contestant; fewer where the teachers run in the step.
+# Steps per contestant; fewer when the teachers run in the step.
 ROUNDS = 60
 ONLINE_ROUNDS = 10
 
@@ -159,9 +159,8 @@ def table(results: dict[tuple[int, int], dict[str, float]], memory: dict[str, fl
         f"resnet56 teachers, batch {BATCH}, 32x32 images. `online` runs the teachers in the step, "
         "`cached` reads their outputs, `plain` has none.",
         "",
-        "| K | M | " + " | ".join(CASES) + " | " + " | ".join(header) + " |",
-        "|--:|--:|" + "--:|" * (len(CASES) + len(header)),
     ]
+    rows = []
     for (classes, size), row in results.items():
         cells = [f"{1e3 * row[case]:.0f}" for case in CASES]
         cells += [
@@ -171,28 +170,28 @@ def table(results: dict[tuple[int, int], dict[str, float]], memory: dict[str, fl
             f"{row['AE-KD online'] / row['AE-KD cached']:.2f}",
             f"{BATCH / row['AE-KD cached']:.0f}",
         ]
-        lines.append(f"| {classes} | {size} | " + " | ".join(cells) + " |")
+        rows.append([str(classes), str(size), *cells])
+    lines.append(markdown_table(["K", "M", *CASES, *header], rows))
     lines += ["", "Peak memory of a process, MB (K = 10):", ""]
     lines += [f"- {case}: {megabytes:.0f}" for case, megabytes in memory.items()]
-    lines += ["", "![Milliseconds a step](step.png)"]
+    lines += ["", "![Milliseconds per step](step.png)"]
     return "\n".join(lines) + "\n"
 
 
 def draw(results: dict[tuple[int, int], dict[str, float]], target: str) -> None:
-    colors = ("#555555", "#56b4e9", "#d55e00", "#009e73", "#e69f00")
-    _, axes = plt.subplots(1, len(CLASSES), figsize=(10, 3.8), sharey=True)
+    figure = Figure(figsize=(10, 3.8))
+    axes = figure.subplots(1, len(CLASSES), sharey=True)
     for axis, classes in zip(axes, CLASSES, strict=True):
-        for case, color in zip(CASES, colors, strict=True):
+        for case, color in zip(CASES, COLORS, strict=False):
             values = [1e3 * results[classes, size][case] for size in SIZES]
             axis.semilogy(SIZES, values, "o-", color=color, label=case, ms=4)
         axis.set_title(f"{classes} classes")
         axis.set_xlabel("teachers M")
         axis.set_xticks(SIZES, SIZES)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("milliseconds a step")
+    axes[0].set_ylabel("milliseconds per step")
     axes[0].legend(fontsize=8)
-    plt.tight_layout()
-    plt.savefig(target, dpi=130)
+    save(figure, target)
 
 
 def main(report: str, picture: str) -> None:
@@ -200,8 +199,7 @@ def main(report: str, picture: str) -> None:
     cases = [(1, "AE-KD cached"), (25, "AE-KD cached")]
     memory = {f"{case}, M = {size}": peak_memory(size, case) for size, case in cases}
     text = table(results, memory)
-    with open(report, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_text(report, text)
     draw(results, picture)
     print(text)
 

@@ -1,6 +1,6 @@
 """Starts N worker processes of a cluster on this machine, each with its TF_CONFIG.
 
-    python docs/local_workers.py 2 python -m aekd_tf.experiments.digits --strategy=multi_worker
+    python tools/local_workers.py 2 python -m aekd_tf.experiments.digits --strategy=multi_worker
 
 The chief's output is shown. Ends with the first exit code that is not 0.
 """

@@ -1,6 +1,6 @@
 """Draws the README's figure from finished runs that differ in --seed alone.
 
-python docs/plot_seeds.py docs/digits.png runs/digits_seed*
+python tools/plot_seeds.py docs/digits.png runs/digits_seed*
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from aekd_tf.experiments.statistics import interval
+from aekd_tf.monitoring import figures
+
 TITLES = {"alone": "student alone", "average": "AVER", "aekd": "AE-KD"}
-COLORS = {"alone": "#777777", "average": "#0072b2", "aekd": "#d55e00"}
+COLORS = {"alone": figures.COLORS[6], "average": figures.COLORS[0], "aekd": figures.COLORS[1]}
 
 
 def main(target: str, *directories: str) -> None:
     runs = [json.loads((Path(d) / "results.json").read_text()) for d in directories]
     settings = runs[0]["config"]
-    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1.1, 1))
+    figure = Figure(figsize=(10, 3.6))
+    left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _accuracies(left, runs)
     _weights(right, Path(directories[0]))
     left.set_title(
@@ -32,11 +33,10 @@ def main(target: str, *directories: str) -> None:
         f"{len(runs)} seeds",
         fontsize=10,
     )
-    plt.tight_layout()
-    plt.savefig(target, dpi=130)
+    figures.save(figure, target)
     for name, title in TITLES.items():
         values = 100 * np.array([run["students"][name]["test_accuracy"] for run in runs])
-        half = _half_interval(values)
+        _, half = interval(values)
         print(f"{title:<14}{values.mean():6.2f} +- {half:.2f} (95%, {len(values)} seeds)")
     difference = 100 * np.array(
         [
@@ -44,25 +44,18 @@ def main(target: str, *directories: str) -> None:
             for run in runs
         ]
     )
-    print(f"AE-KD - AVER  {difference.mean():6.2f} +- {_half_interval(difference):.2f} (paired)")
-
-
-def _half_interval(values: np.ndarray) -> float:
-    """Half the 95% interval of the mean, by Student's t."""
-    quantiles = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-    return quantiles[len(values)] * values.std(ddof=1) / np.sqrt(len(values))
+    print(f"AE-KD - AVER  {difference.mean():6.2f} +- {interval(difference)[1]:.2f} (paired)")
 
 
 def _accuracies(axes, runs) -> None:
     teachers = [100 * t["test_accuracy"] for t in runs[0]["teachers"]]
     axes.plot(np.linspace(-0.2, 0.2, len(teachers)), teachers, "o", color="#cccccc", ms=5)
-    axes.plot([1], [100 * runs[0]["ensemble"]["majority_vote"]], "D", color="#009e73", ms=7)
+    axes.plot([1], [100 * runs[0]["ensemble"]["majority_vote"]], "D", color=figures.COLORS[2], ms=7)
     for place, name in enumerate(TITLES, start=2):
         values = 100 * np.array([run["students"][name]["test_accuracy"] for run in runs])
         axes.plot(np.full(len(values), place), values, "o", color=COLORS[name], alpha=0.5, ms=5)
-        axes.errorbar(
-            place + 0.2, values.mean(), _half_interval(values), fmt="_", color=COLORS[name]
-        )
+        mean, half = interval(values)
+        axes.errorbar(place + 0.2, mean, half, fmt="_", color=COLORS[name])
     axes.set_xticks(range(5), ["teachers", "majority\nvote", *TITLES.values()], fontsize=8)
     axes.set_ylabel("test accuracy, last epoch (%)")
     axes.grid(axis="y", alpha=0.3)
@@ -82,7 +75,7 @@ def _weights(axes, directory: Path) -> None:
         for tag in tags
     ]
     image = axes.imshow(table, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
-    plt.colorbar(image, ax=axes, label="weight, mean of the epoch's steps")
+    axes.figure.colorbar(image, ax=axes, label="weight, mean of the epoch's steps")
     axes.set_xlabel("epoch")
     axes.set_ylabel("teacher")
     axes.set_title("teacher weights of AE-KD, one seed", fontsize=10)
