@@ -1,12 +1,24 @@
 """Shared fixtures: small networks and data, no chatter."""
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+
 from tools.networks import classifier
+
+
+@pytest.fixture(autouse=True)
+def _determinism_ends_with_the_test():
+    """A command asks for deterministic kernels, process-wide, which excludes XLA."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tools.networks import classifier
 
 import aekd_tf
 from aekd_tf import EnsembleDistiller
 from tools import reference
+from tools.networks import classifier
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

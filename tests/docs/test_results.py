@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tools.commands import main
 
 from aekd_tf.experiments.paper import cells, grids
 from aekd_tf.experiments.paper import config as paper
 from aekd_tf.experiments.paper.questions import pictured
 from aekd_tf.experiments.paper.trajectories import read_trajectories
+from tools.commands import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCRIPT = DOCS.parent / "tools" / "write_results.py"

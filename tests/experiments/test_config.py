@@ -6,12 +6,12 @@ import sys
 
 import keras
 import pytest
-from tools.commands import main, parse
 
 from aekd_tf import data, models, names
 from aekd_tf.experiments.command import config, presets
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.run import students, teachers
+from tools.commands import main, parse
 
 
 def refused(capsys, experiment, arguments):

@@ -11,13 +11,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tools.commands import SMALL
-from tools.commands import launch as command
-from tools.networks import classifier
 
 from aekd_tf import data
 from aekd_tf.training.optimizer import SGDWithL2
 from tools import tiny_imagenet
+from tools.commands import SMALL, call, launch
+from tools.networks import classifier
 
 pytestmark = pytest.mark.xdist_group("experiments")  # one run serves them all
 
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("experiments")  # one run serves them all
 def finished(tmp_path_factory):
     """A finished run on digits: its directory and what it printed."""
     directory = tmp_path_factory.mktemp("digits") / "run"
-    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    process = launch("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
     assert process.returncode == 0, process.stderr
     return directory, process
 
@@ -79,7 +78,7 @@ def test_results_and_models(finished):
 def test_second_run_reuses_everything(finished):
     directory, first = finished
     before = (directory / "results.json").read_text()
-    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    process = call("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
     assert process.returncode == 0
     assert "reusing 2 teachers found on disk" in process.stdout
     assert "reusing 3 students found on disk" in process.stdout
@@ -96,7 +95,7 @@ def test_same_seed_same_result_and_missing_parts_are_remade(finished, tmp_path):
     weights = [keras.models.load_model(path).get_weights() for path in (teacher, student)]
     teacher.unlink()
     student.unlink()
-    process = command("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
+    process = call("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
     assert "training 1 teachers" in process.stdout
     assert "training 1 students" in process.stdout
     for path, expected in zip((teacher, student), weights, strict=True):
@@ -109,7 +108,7 @@ def test_same_seed_same_result_and_missing_parts_are_remade(finished, tmp_path):
 def test_trained_models_of_ones_own_as_teachers(finished, tmp_path):
     directory, _ = finished
     own = directory / "student.keras"
-    process = command(
+    process = call(
         "digits",
         f"--teachers={own},resnet8",
         f"--teachers_dir={directory}/teachers",
@@ -123,11 +122,11 @@ def test_trained_models_of_ones_own_as_teachers(finished, tmp_path):
     assert list(results["students"]) == ["alone", "average"]
 
 
-def test_teachers_command(finished, tmp_path):
+def test_teachers_call(finished, tmp_path):
     directory, _ = finished
     arguments = ["--dataset=digits", "--teachers=resnet8", "--ensemble_size=2"]
     arguments += [f"--teachers_dir={directory}/teachers", f"--output_dir={tmp_path}"]
-    process = command("teachers", *arguments, *SMALL)
+    process = call("teachers", *arguments, *SMALL)
     assert process.returncode == 0, process.stderr
     assert "reusing 2 teachers" in process.stdout
     assert "resnet8_1" in process.stdout
@@ -139,13 +138,13 @@ def test_students_of_other_teachers_are_refused(finished, tmp_path):
     own = tmp_path / "own.keras"
     arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL, "--cache_views=0"]
     shutil.copy(directory / "teachers" / "digits_resnet8_0.keras", own)
-    assert command("digits", *arguments).returncode == 0
+    assert call("digits", *arguments).returncode == 0
     shutil.copy(directory / "teachers" / "digits_resnet8_1.keras", own)
-    process = command("digits", *arguments)
+    process = call("digits", *arguments)
     assert process.returncode == 2
     assert "was distilled from other teachers than" in process.stderr
     (tmp_path / "run" / "students" / "aekd.json").write_text("{}")
-    process = command("digits", *arguments)
+    process = call("digits", *arguments)
     assert process.returncode == 2
     assert "incomplete: delete it" in process.stderr
 
@@ -154,7 +153,7 @@ def test_jit_compile_and_models_load_anywhere(finished, tmp_path):
     directory, _ = finished
     teachers = f"--teachers_dir={directory}/teachers"
     arguments = ["--ensemble_size=2", teachers, f"--output_dir={tmp_path}", "--jit_compile"]
-    process = command("digits", *arguments, *SMALL)
+    process = call("digits", *arguments, *SMALL)
     assert process.returncode == 0, process.stderr
     assert "Warning" not in process.stderr
     code = "import sys, keras; [keras.models.load_model(path) for path in sys.argv[1:]]"
@@ -164,7 +163,7 @@ def test_jit_compile_and_models_load_anywhere(finished, tmp_path):
 
 def test_another_configuration_is_refused(finished):
     directory, _ = finished
-    process = command("digits", "--ensemble_size=2", "-C=0.7", f"--output_dir={directory}", *SMALL)
+    process = call("digits", "--ensemble_size=2", "-C=0.7", f"--output_dir={directory}", *SMALL)
     assert process.returncode == 2
     assert process.stdout == ""
     assert process.stderr.count("\n") == 1
@@ -193,7 +192,7 @@ def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp
     directory, _ = finished
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
     arguments += [f"--output_dir={tmp_path}", "--methods=kd,aekd_hints", "--hint_weight=cv"]
-    process = command("digits", *arguments)
+    process = call("digits", *arguments)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     chosen = results["students"]["aekd_hints"]
@@ -210,7 +209,7 @@ def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp
     names = [weight.path for weight in keras.models.load_model(tmp_path / "student.keras").weights]
     assert not any("regressor" in name for name in names)
     (tmp_path / "students" / "aekd_hints_beta10.json").unlink()
-    again = command("digits", *arguments)
+    again = call("digits", *arguments)
     assert "reusing 5 students" in again.stdout
     assert "training 1 students resnet8, 8 steps each: aekd_hints_beta10" in again.stdout
     assert (
@@ -223,7 +222,7 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
     directory, _ = finished
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
     arguments += [f"--cache_dir={tmp_path}/cache", "--methods=aekd"]
-    online = command(
+    online = call(
         "digits",
         *arguments,
         "--cache_views=0",
@@ -232,7 +231,7 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
         f"--output_dir={tmp_path}/online",
     )
     cached = ["--cache_views=2", "--cache_dtype=float32", f"--output_dir={tmp_path}/cached"]
-    process = command("digits", *arguments, *cached)
+    process = call("digits", *arguments, *cached)
     assert process.returncode == 0, process.stderr
     assert "teachers' outputs: 2 x 0.0 MB" in process.stdout
     weights = [
@@ -244,7 +243,7 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
         np.testing.assert_array_equal(found, expected)
     file = tmp_path / "cache" / "digits_resnet8_0.npy"
     file.write_bytes(file.read_bytes()[:-9])
-    process = command("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
+    process = call("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
     assert process.returncode == 2
     assert f"error: cache file {file} cannot be read" in process.stderr
 
@@ -254,7 +253,7 @@ def test_hints_precision_and_executions(finished, tmp_path):
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
     arguments += [f"--cache_dir={tmp_path}/cache", "--methods=kd,fitnets,aekd_hints"]
     arguments += ["--hint_weight=1", "--cache_hints", "--hint_pooling=2", "--cache_top_k=4"]
-    process = command(
+    process = call(
         "digits", *arguments, "--mixed_precision=bfloat16", f"--output_dir={tmp_path}/out"
     )
     assert process.returncode == 0, process.stderr
@@ -262,7 +261,7 @@ def test_hints_precision_and_executions(finished, tmp_path):
     student = keras.models.load_model(tmp_path / "out" / "student.keras")
     assert "bfloat16" in {layer.compute_dtype for layer in student.layers}
     assert {weight.dtype for weight in student.weights} == {"float32"}
-    process = command(
+    process = call(
         "digits", *arguments, "--steps_per_execution=3", f"--output_dir={tmp_path}/other"
     )
     assert process.returncode == 2
@@ -275,12 +274,12 @@ def test_hint_layers_that_do_not_exist_or_align(finished, tmp_path):
     directory, _ = finished
     arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
     arguments += ["--methods=fitnets", "--hint_weight=1"]
-    process = command("digits", *arguments, "--hint_layers=stage9", f"--output_dir={tmp_path}/a")
+    process = call("digits", *arguments, "--hint_layers=stage9", f"--output_dir={tmp_path}/a")
     assert process.returncode == 2
     assert not (tmp_path / "a").exists(), "found before anything is trained or written"
     assert "no layer 'stage9'; its layers are stem_conv" in process.stderr
     assert "Traceback" not in process.stderr
-    process = command(
+    process = call(
         "digits", *arguments, "--hint_layers=stage3,stage1,stage1", f"--output_dir={tmp_path}/b"
     )
     assert process.returncode == 2
@@ -291,7 +290,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
     """Section 4.1's last paragraph in small: other networks, a MobileNetV2 student, hints."""
     with contextlib.redirect_stderr(io.StringIO()):
         tiny_imagenet.prepare_cifar10(tmp_path / "data")
-    process = command(
+    process = call(
         "cifar",
         "--preset=quick",
         "--teachers=resnet8,wrn_16_1,vgg8",
@@ -317,7 +316,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
 def test_imagenet_on_awkward_images(tmp_path):
     with contextlib.redirect_stderr(io.StringIO()):
         tiny_imagenet.prepare(tmp_path / "data")
-    process = command(
+    process = call(
         "imagenet",
         "--preset=quick",
         "--dataset=tiny_images",

@@ -9,11 +9,10 @@ import time
 
 import keras
 import pytest
-from tools.commands import SMALL, main
-from tools.commands import launch as command
 
 from aekd_tf.experiments.command import output
 from tools import kill_runs
+from tools.commands import SMALL, call, main
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -23,17 +22,17 @@ def finished(tmp_path_factory):
     """A finished run, for its teachers."""
     directory = tmp_path_factory.mktemp("faults")
     arguments = ["--ensemble_size=2", "--methods=alone", *SMALL, f"--output_dir={directory}"]
-    assert command("digits", *arguments).returncode == 0
+    assert call("digits", *arguments).returncode == 0
     return directory
 
 
 def test_a_second_run_in_the_same_directory_is_refused(finished, tmp_path):
     arguments = ["--ensemble_size=2", *SMALL, f"--output_dir={tmp_path}"]
     arguments += [f"--teachers_dir={finished}/teachers", "--methods=alone"]
-    assert command("digits", *arguments).returncode == 0
+    assert call("digits", *arguments).returncode == 0
     with output.locked(str(tmp_path), "--output_dir"):
         started = time.monotonic()
-        process = command("digits", *arguments)
+        process = call("digits", *arguments)
         assert process.returncode == 2
         place = f"{tmp_path} is being written by process {os.getpid()} on "
         assert process.stderr.startswith(f"error: {place}")
@@ -41,7 +40,7 @@ def test_a_second_run_in_the_same_directory_is_refused(finished, tmp_path):
         assert time.monotonic() - started < 60
     # The file is still there, as after a crash; its lock is not.
     assert (tmp_path / ".lock").exists()
-    assert command("digits", *arguments).returncode == 0
+    assert call("digits", *arguments).returncode == 0
 
 
 def test_a_teacher_with_code_in_its_file(tmp_path):
@@ -50,13 +49,13 @@ def test_a_teacher_with_code_in_its_file(tmp_path):
     hidden = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Flatten()(inputs))
     keras.Model(inputs, keras.layers.Dense(10)(hidden)).save(own)
     arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL, "--methods=aekd"]
-    process = command("digits", *arguments)
+    process = call("digits", *arguments)
     assert process.returncode == 2
     assert "contains Python code (a Lambda layer)" in process.stderr
     assert "give --trust_teachers" in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
-    assert command("digits", *arguments, "--trust_teachers").returncode == 0
+    assert call("digits", *arguments, "--trust_teachers").returncode == 0
 
 
 def test_a_full_disk_is_one_line(finished, tmp_path):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tools.commands import parse
 
 from aekd_tf import data, models
 from aekd_tf.cache.store import CacheError
@@ -19,6 +18,7 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.command.presets import Experiment
 from aekd_tf.experiments.run import students
+from tools.commands import parse
 
 FUZZ = settings(
     max_examples=300,

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from tools.commands import main
 
 from aekd_tf.experiments import statistics
 from aekd_tf.experiments.command.errors import UserError
@@ -21,6 +20,7 @@ from aekd_tf.experiments.paper import (
 from aekd_tf.experiments.paper import config as paper
 from aekd_tf.experiments.paper.cells import Cell, Result
 from aekd_tf.experiments.run import teachers
+from tools.commands import main
 
 RESULT = Result(0.5, 0.6, 0.7, 2.5, float("nan"), "0.5000 0.5000", "0.9000 0.8000", 1.5)
 CELLS = [

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tools.networks import classifier
 
 import aekd_tf
 from aekd_tf.monitoring import tensorboard as callbacks
 from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.training.best_epoch import BestEpoch
+from tools.networks import classifier
 
 
 def fitted(teachers, toy_data, **options):

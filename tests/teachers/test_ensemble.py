@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tools.networks import classifier
 
 import aekd_tf
 from aekd_tf.teachers.ensemble import TeacherEnsemble
+from tools.networks import classifier
 
 
 class Fixed:

@@ -1,9 +1,12 @@
 """Runs the package's commands as a user types them, in this process or in one of their own."""
 
+import contextlib
 import importlib
+import io
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 from aekd_tf.experiments.command.main import main as run
 
@@ -20,6 +23,22 @@ def command(name):
 def main(name, arguments):
     """Runs a command in this process; its exit code."""
     return run(command(name), list(arguments))
+
+
+class Done(NamedTuple):
+    """What a command did, as `subprocess` reports it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(name, *arguments):
+    """Runs a command in this process, which has paid for TensorFlow's start already."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(name, arguments)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def parse(name, arguments):

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tools.replica_runs import network
 
 import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
+from tools.replica_runs import network
 
 pytestmark = pytest.mark.xdist_group("replicas")
 SCRIPT = os.path.join(os.path.dirname(__file__), "..", "tools", "replica_runs.py")
