@@ -1,4 +1,4 @@
-"""Checks of names and numbers; imports no TensorFlow."""
+"""Checks names and numbers, without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# A cap that misses 1/M by rounding alone still means "the plain average".
+# A cap that is below 1/M by rounding alone still means "the plain average".
 _CAP_SLACK = 1e-6
 
 
@@ -18,7 +18,7 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 
 
 def check_number(name: str, value: float, *, above_zero: bool = False) -> float:
-    """`value` as a float; ValueError unless it is finite and at least (or above) 0."""
+    """Returns `value` as a float; ValueError unless it is finite and at least (or above) 0."""
     number = float(value)
     if not (0 < number < float("inf") or (number == 0 and not above_zero)):
         bound = "above 0" if above_zero else "at least 0"
@@ -30,11 +30,11 @@ def check_tolerance(tolerance: Any, size: int | None = None) -> None:
     """Raises ValueError, naming the numbers, unless `tolerance` is a usable cap.
 
     Args:
-        tolerance: the cap C, or one cap a teacher (last axis).
+        tolerance: the cap C, or one cap per teacher (last axis).
         size: the number of teachers M; None checks the range alone.
     """
     caps = np.asarray(tolerance, np.float64)
-    low = caps < 0 if caps.ndim else caps <= 0  # one of several may be left out
+    low = caps < 0 if caps.ndim else caps <= 0  # one cap of several may exclude its teacher
     if not np.all(np.isfinite(caps)) or np.any(low) or np.any(caps > 1):
         raise ValueError(
             f"tolerance C={tolerance} is outside (0, 1]: give a cap between 1/M (the plain "
@@ -54,10 +54,13 @@ def check_tolerance(tolerance: Any, size: int | None = None) -> None:
 
 
 def parse_interval(text: str) -> tuple[int | None, float | None]:
-    """`--checkpoint_every` as `(steps, None)` or `(None, seconds)`: "500", "10min", "30s".
+    """Parses `--checkpoint_every`, e.g. "500", "10min" or "30s".
+
+    Returns:
+        `(steps, None)` or `(None, seconds)`.
 
     Raises:
-        ValueError: neither.
+        ValueError: the text is neither a number of steps nor a time.
     """
     match = re.fullmatch(r"(\d+)(min|s)?", text)
     if match is None or int(match[1]) < 1:

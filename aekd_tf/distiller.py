@@ -23,7 +23,7 @@ from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.teachers.finite import finite_or_absent
+from aekd_tf.teachers.finite import zero_unless_finite
 from aekd_tf.terms.capture import feature_shape, with_features
 from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled, pooled_shape
 from aekd_tf.terms.regressors import HintRegressors
@@ -41,29 +41,31 @@ class EnsembleDistiller(GlobalBatch):
         student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
             + hint_weight * sum_m w'_m hint_m + regularization
 
-    where `kd_m` is the softened KL divergence from teacher m (`distillation_loss`) and the
-    weights `w` solve a small quadratic program over the teachers' gradients w.r.t. the
-    student's logits (Eq. 13-15). With `hints` (AE-KD*), `hint_m` is the distance of the
-    regressed feature map from teacher m's (`hint_loss`, Eq. 5), and `w'` solves a second
-    program, over the gradients w.r.t. the student's feature map (Eq. 16); with
-    `weighting="average"` that is FitNets. One step makes one forward pass of each teacher,
-    one forward and one backward pass of the student: the per-teacher gradients stop at the
-    student's logits and feature map.
+    `kd_m` is the softened KL divergence from teacher m (`distillation_loss`). The weights `w`
+    solve a small quadratic program over the teachers' gradients w.r.t. the student's logits
+    (Eq. 13-15).
 
-    It is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss *from
-    logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
-    Teachers are never trained nor updated. `save_weights`, and so `BackupAndRestore` and
-    `ModelCheckpoint(save_weights_only=True)`, hold the student and, with hints, the
-    regressors, never the teachers; `save` also stores
-    the teachers, so that a loaded distiller trains on (`load_model` knows the class once
-    `EnsembleDistiller` is imported). Deliver `distiller.student`.
+    With `hints` (AE-KD*), `hint_m` is the distance between the regressed feature map and
+    teacher m's (`hint_loss`, Eq. 5). Then `w'` solves a second program, over the gradients
+    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets.
+
+    One step costs one forward pass per teacher, and one forward and one backward pass of the
+    student. The per-teacher gradients stop at the student's logits and feature map.
+
+    The distiller is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss
+    *from logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
+    Teachers are never trained or updated. Deliver `distiller.student`.
+
+    `save_weights` holds the student and, with hints, the regressors, never the teachers. So do
+    `BackupAndRestore` and `ModelCheckpoint(save_weights_only=True)`. `save` also stores the
+    teachers, so that a loaded distiller can train on. `load_model` requires `import aekd_tf`.
 
     Batches `({"inputs": x, "teacher_logits": [B, M, K]}, y)` bring the teachers' logits along,
-    from a `TeacherCache`, and with `"teacher_features"` their feature maps. The teachers then
-    do not run, and need not be there: give `cache.teachers` in their place.
+    from a `TeacherCache`; with `"teacher_features"` they also bring feature maps. The teachers
+    then do not run and need not be loaded: give `cache.teachers` in their place.
 
-    A teacher whose outputs are not finite on a batch is left out of it, with weight 0, and the
-    cap of the others rises to at least one over their number; without any left the labels alone
+    A teacher whose outputs are not finite on a batch is left out of it, with weight 0. The cap
+    of the others rises to at least one over their number. If none is left, the labels alone
     teach.
 
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
@@ -72,34 +74,38 @@ class EnsembleDistiller(GlobalBatch):
     Args:
         student: Keras model from inputs to logits `[B, K]`.
         teachers: a `TeacherEnsemble`, Keras models from the same inputs to logits, or
-            `CachedTeachers` where all batches bring the outputs.
+            `CachedTeachers` if all batches bring the outputs.
         weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
         kd_weight: the paper's lambda, at least 0.
-        hint_weight: the paper's beta, at least 0; above 0 it needs `hints`.
-        hints: `Hints`, or the name of the layer whose feature map student and teachers
-            compare, e.g. `"stage2"`. The regressors in between are the distiller's, not the
-            student's.
-        hint_weighting: of the hints' gradients; by default as `weighting`. (The authors use
-            `AdaptiveWeighting(normalize=True)` here.)
+        hint_weight: the paper's beta, at least 0; above 0 it requires `hints`.
+        hints: `Hints`, or the name of the layer whose feature maps are compared, e.g.
+            `"stage2"`. The regressors in between belong to the distiller, not the student.
+        hint_weighting: weighting of the hints' losses; by default the same as `weighting`. The
+            authors use `AdaptiveWeighting(normalize=True)` here.
         gradient_space: `"logits"`, or `"parameters"` for the gradients w.r.t. all of the
-            student's parameters (Eq. 10): M more backward passes, for study. Hints keep to
-            the feature map.
-        **kwargs: `name` and the like, for `keras.Model`. The dtype policy is the student's.
+            student's parameters (Eq. 10), which costs M more backward passes, for study. Hints
+            keep to the feature map.
+        **kwargs: `name` and other arguments of `keras.Model`. The dtype policy is the
+            student's.
 
-    Training logs, besides the compiled metrics: `loss`, `student_loss`, `kd_loss`,
-    `teacher_weight_0` to `teacher_weight_{M-1}`, `effective_teachers` (1 / sum w^2, from 1
-    to M), `qp_gap` (certified, relative), `gradient_conflict` (share of teacher pairs with
-    a negative cosine), `teacher_left_out_0` and so on (steps without that teacher);
-    with hints `hint_loss` and the same of the hints' weights,
-    `hint_teacher_weight_0` and so on.
+    Training logs, besides the compiled metrics:
+        `loss`, `student_loss`, `kd_loss`;
+        `teacher_weight_0` to `teacher_weight_{M-1}`;
+        `effective_teachers`: 1 / sum w^2, from 1 to M;
+        `qp_gap`: certified, relative;
+        `gradient_conflict`: share of teacher pairs with a negative cosine;
+        `teacher_left_out_0` and so on: steps without that teacher;
+        with hints `hint_loss` and the same for the hints' weights, `hint_teacher_weight_0` and
+        so on.
 
     Raises:
-        ValueError: a temperature or a weight out of range or NaN, a tolerance below 1/M, no
-            teacher, hints without a layer of that name (it lists those there are) or whose
-            maps cannot be aligned, `jit_compile=True` with a solver that leaves the graph.
+        ValueError: a temperature or a weight that is out of range or NaN; a tolerance below
+            1/M; no teacher; hints without a layer of that name (the message lists the layers)
+            or whose maps cannot be aligned; `jit_compile=True` with a solver that leaves the
+            graph.
 
     Example:
 
@@ -135,10 +141,10 @@ class EnsembleDistiller(GlobalBatch):
         # A float32 wrapper around a float16 student would get no loss scaling.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
-        self.autocast = False  # inputs reach the student as they would without the wrapper
+        self.autocast = False  # the wrapper must not change the student's inputs
         if not isinstance(teachers, (TeacherEnsemble, CachedTeachers)):
             teachers = TeacherEnsemble(teachers)
-        # No Keras object: neither tracked, trained nor saved.
+        # A plain Python object, so that Keras neither tracks, trains nor saves the teachers.
         self._ensemble: TeacherEnsemble | CachedTeachers = teachers
         if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
@@ -159,7 +165,7 @@ class EnsembleDistiller(GlobalBatch):
         )
         self.hint_weighting.validate(len(teachers))
         layers = [layer for teacher in self._teacher_models() for layer in flatten_layers(teacher)]
-        self.supports_jit = self._leaving_weighting is None and all(
+        self.supports_jit = self._weighting_outside_graph is None and all(
             layer.supports_jit for layer in layers
         )
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
@@ -196,18 +202,19 @@ class EnsembleDistiller(GlobalBatch):
 
     @property
     def _cached_shapes(self) -> list[Any] | None:
-        """Of the feature maps that the batches bring, where the teachers are not there."""
+        """Returns the shapes of the feature maps in the batches; None unless they are cached."""
         shapes = getattr(self._ensemble, "feature_shapes", None)
         return shapes and [(None, *shape) for shape in shapes]
 
     @property
-    def _leaving_weighting(self) -> Weighting | None:
+    def _weighting_outside_graph(self) -> Weighting | None:
+        """Returns the first weighting that XLA cannot compile, if there is one."""
         used = [self.weighting] if self.hints is None else [self.weighting, self.hint_weighting]
         return next((weighting for weighting in used if weighting.leaves_graph), None)
 
     @property
     def teachers(self) -> TeacherEnsemble | CachedTeachers:
-        """The frozen teachers, or how many there were."""
+        """Returns the frozen teachers, or the `CachedTeachers` in their place."""
         return self._ensemble
 
     @property
@@ -216,16 +223,16 @@ class EnsembleDistiller(GlobalBatch):
 
     @jit_compile.setter
     def jit_compile(self, value: bool) -> None:
-        leaving = self._leaving_weighting if value else None
-        if leaving is not None:
+        outside = self._weighting_outside_graph if value else None
+        if outside is not None:
             raise ValueError(
-                f"jit_compile=True cannot compile {leaving.description}, which leaves the "
+                f"jit_compile=True cannot compile {outside.description}, which leaves the "
                 "graph for Python: use solver='smo' or jit_compile=False"
             )
         keras.Model.jit_compile.fset(self, value)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The student's logits; teachers' outputs that come along are not looked at."""
+        """Returns the student's logits, whether or not the batch brings teachers' outputs."""
         return self.student(split_batch(inputs)[0], training=training)
 
     def compute_loss(
@@ -236,7 +243,7 @@ class EnsembleDistiller(GlobalBatch):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """The student's own loss, compiled plus regularization; what `evaluate` reports."""
+        """Returns the student's own loss, compiled plus regularization, as `evaluate` reports."""
         loss = tf.zeros([])
         compiled = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
         if compiled is not None:
@@ -252,24 +259,24 @@ class EnsembleDistiller(GlobalBatch):
             (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
         )
         teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
-        teacher_logits, live = finite_or_absent(tf.unstack(teacher_logits))
+        teacher_logits, live = zero_unless_finite(tf.unstack(teacher_logits))
         teacher_logits = tf.stack(teacher_logits)
         examples = tf.cast(batch_size(x), tf.float32)
         if self.hints is not None:
-            teacher_maps, maps_live = finite_or_absent(teacher_maps)
-            absent = summed(tf.cast([~live, ~maps_live], tf.float32))
-            live, maps_live = tf.unstack(absent == 0)
+            teacher_maps, maps_live = zero_unless_finite(teacher_maps)
+            failures = summed(tf.cast([~live, ~maps_live], tf.float32))
+            live, maps_live = tf.unstack(failures == 0)
             teacher_maps = [
-                tf.where(there, features, tf.zeros_like(features))
-                for there, features in zip(tf.unstack(maps_live), teacher_maps, strict=True)
+                tf.where(map_live, features, tf.zeros_like(features))
+                for map_live, features in zip(tf.unstack(maps_live), teacher_maps, strict=True)
             ]
         else:
             live = summed(tf.cast(~live, tf.float32)) == 0
-        # Absent on one replica is absent on all.
+        # A teacher that fails on one replica is left out on all, which share its weight.
         teacher_logits = tf.where(live[:, None, None], teacher_logits, 0.0)
         count = summed(examples)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
-            logits, student_map = self._ask_student(x)
+            logits, student_map = self._student_outputs(x)
             self._check_classes(logits, teacher_logits)
             student_loss = self.compiled_share(y, logits, sample_weight, examples / count)
             example_weight = example_shares(logits, sample_weight, count)
@@ -279,7 +286,7 @@ class EnsembleDistiller(GlobalBatch):
                 gram = self._parameter_gram(tape, tf.unstack(losses))
             else:
                 gram = self._logit_gram(teacher_logits, logits, example_weight)
-            kd_loss = self._weighed(losses, gram, live, self.weighting, self._weights_tracker)
+            kd_loss = self._weighted_loss(losses, gram, live, self.weighting, self._weights_tracker)
             if self.weighting.average == "outputs":
                 weights = uniform_among(live)
                 outputs_loss = averaged_outputs_loss(
@@ -292,7 +299,7 @@ class EnsembleDistiller(GlobalBatch):
                     student_map, teacher_maps, example_weight, count
                 )
                 gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
-                hint_loss = self._weighed(
+                hint_loss = self._weighted_loss(
                     hint_losses, gram, maps_live, self.hint_weighting, self._hint_weights_tracker
                 )
                 loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
@@ -308,9 +315,9 @@ class EnsembleDistiller(GlobalBatch):
         return self.reduced_logs(self.compute_metrics(x, y, logits, sample_weight))
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; hints take part from their `first_epoch` on.
+        """Trains as `keras.Model.fit`; hints take part from their `first_epoch` on.
 
-        A teacher that is left out for outputs that are not finite is named once on stderr.
+        A teacher that is left out because its outputs are not finite is named once on stderr.
         """
         bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
         callbacks = bound.arguments.get("callbacks")
@@ -327,9 +334,9 @@ class EnsembleDistiller(GlobalBatch):
         return super().fit(*bound.args[1:], **bound.kwargs)
 
     def gradient_cosines(self) -> np.ndarray:
-        """`[M, M]`: cosines between the teachers' gradients w.r.t. the student's logits.
+        """Returns `[M, M]`: cosines between the teachers' gradients w.r.t. the student's logits.
 
-        Mean over the steps of the epoch that was begun last, until something is evaluated.
+        They are the mean over the steps of the latest epoch; an evaluation resets them.
         """
         return keras.ops.convert_to_numpy(self._weights_tracker.cosines())
 
@@ -337,7 +344,7 @@ class EnsembleDistiller(GlobalBatch):
         names = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
         return names | set(self._hint_weights_tracker.result() if self.hints is not None else ())
 
-    def _ask_student(self, x: Any) -> tuple[tf.Tensor, Any]:
+    def _student_outputs(self, x: Any) -> tuple[tf.Tensor, Any]:
         if self.hints is None:
             return self(x, training=True), None
         logits, features = with_features(self, self._hint_layers.student, x, training=True)
@@ -346,7 +353,7 @@ class EnsembleDistiller(GlobalBatch):
     def _logit_gram(
         self, teacher_logits: tf.Tensor, logits: tf.Tensor, example_weight: tf.Tensor
     ) -> tf.Tensor:
-        """Gram matrix of the teachers' gradients w.r.t. the student's logits (Eq. 15)."""
+        """Returns the Gram matrix of the gradients w.r.t. the student's logits (Eq. 15)."""
         _, gradients = teacher_gradients(
             lambda student: distillation_loss(teacher_logits, student, self.temperature),
             logits,
@@ -356,7 +363,7 @@ class EnsembleDistiller(GlobalBatch):
         return gram_matrix(gradients, self.weighting.batch_gradient)
 
     def _parameter_gram(self, tape: tf.GradientTape, losses: list[tf.Tensor]) -> tf.Tensor:
-        """Gram matrix of their gradients w.r.t. the student's parameters (Eq. 10)."""
+        """Returns the Gram matrix of the gradients w.r.t. the student's parameters (Eq. 10)."""
         parameters = self.student.trainable_variables
         with tape.stop_recording():
             rows = []
@@ -366,7 +373,7 @@ class EnsembleDistiller(GlobalBatch):
                 rows.append(tf.concat(flat, 0))
             return gram_matrix(summed(tf.stack(rows))[:, None], "full")
 
-    def _weighed(
+    def _weighted_loss(
         self,
         losses: tf.Tensor,
         gram: tf.Tensor,
@@ -374,7 +381,7 @@ class EnsembleDistiller(GlobalBatch):
         weighting: Weighting,
         tracker: TeacherWeights,
     ) -> tf.Tensor:
-        """The teachers' losses `[M]` as one, by the weights that `gram` asks for."""
+        """Returns the teachers' losses `[M]` summed with the weights that follow from `gram`."""
         weights, gap = weighting.among(gram, live)
         weights = tf.stop_gradient(weights)
         tracker.update_state(weights, gap, gram, live)
@@ -428,11 +435,11 @@ class EnsembleDistiller(GlobalBatch):
     def other_variables(self) -> dict[str, list[Any]]:
         return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}
 
-    # No property: Keras saves the models it finds in them.
+    # Not a property: Keras tracks and saves the models that it sees in properties.
     def _teacher_models(self) -> list[keras.Model]:
         return [] if isinstance(self.teachers, CachedTeachers) else list(self.teachers)
 
-    # Keras calls these for a whole-model file only, never for `save_weights`.
+    # Keras calls the next two for a whole-model file only, never for `save_weights`.
     def save_assets(self, inner_path: str) -> None:
         for index, teacher in enumerate(self._teacher_models()):
             teacher.save_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))

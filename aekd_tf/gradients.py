@@ -1,4 +1,4 @@
-"""Per-teacher gradients of the distillation loss and their Gram matrix (Eq. 13-15)."""
+"""Computes per-teacher gradients of the distillation loss and their Gram matrix (Eq. 13-15)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def teacher_gradients(
     num_teachers: int,
     example_weight: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Every teacher's loss and its gradient w.r.t. the student's output, in one backward pass.
+    """Computes every teacher's loss and its gradient w.r.t. the student's output.
 
-    The student's output is detached and repeated once a teacher, so nothing flows through
-    the student and one tape serves all teachers.
+    One backward pass serves all teachers: the student's output is repeated once per teacher.
+    It is detached first, so no gradient flows through the student.
 
     Args:
         loss_per_example: maps `[M, B, ...]` student outputs to losses `[M, B]`.
@@ -32,7 +32,7 @@ def teacher_gradients(
 
     Returns:
         `(losses [M], gradients [M, B, ...])`, float32: each teacher's batch loss
-        `sum_b v_b l_mb` and its gradient.
+        `sum_b v_b l_mb`, with v_b the example weight, and its gradient.
     """
     repeats = [num_teachers] + [1] * student_output.shape.rank
     student = tf.cast(tf.stop_gradient(student_output), tf.float32)[None]
@@ -44,14 +44,15 @@ def teacher_gradients(
 
 
 def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
-    """Inner products of the teachers' gradients, over all examples of all replicas.
+    """Computes the inner products of the teachers' gradients, over all replicas' examples.
+
+    Under a strategy, replicas exchange M gradients of one example's size with `"mean"`, and an
+    `[M, M]` matrix with `"full"`.
 
     Args:
         gradients: `[M, B, ...]`, from `teacher_gradients`.
         batch_gradient: `"mean"` averages each teacher's gradient over the batch first, as
-            the authors' code does; `"full"` takes the whole `[B, K]` tensor, as Eq. 15
-            reads. Under a strategy replicas exchange M gradients of one example's size for
-            the one, an `[M, M]` matrix for the other.
+            the authors' code does; `"full"` takes the whole `[B, K]` tensor, as in Eq. 15.
 
     Returns:
         `[M, M]` float32, symmetric positive semi-definite.
@@ -66,16 +67,16 @@ def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
 
 def _inner_products(gradients: tf.Tensor) -> tf.Tensor:
     size = gradients.shape[0]
-    # A replica may have no examples: -1 cannot be inferred of an empty tensor.
+    # A replica may have no examples, and `reshape` cannot infer a -1 from an empty tensor.
     entries = gradients.shape.num_elements() or tf.size(gradients)
     rows = tf.reshape(gradients, [size, entries // size])
-    # Products and sums in float32: a matrix unit would round to TF32 or bfloat16, and
-    # teachers that nearly agree differ by less than that.
+    # Not a matrix product: matrix units round to TF32 or bfloat16, and teachers that nearly
+    # agree differ by less than that.
     return tf.stack([tf.reduce_sum(rows * row, -1) for row in tf.unstack(rows)])
 
 
 def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
-    """Share of the teacher pairs whose gradients have a negative cosine, from 0 to 1."""
+    """Computes the share of teacher pairs whose gradients have a negative cosine, 0 to 1."""
     size = gram.shape[-1]
     if size < 2:
         return tf.zeros([], gram.dtype)
@@ -84,9 +85,10 @@ def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
 
 
 def example_shares(logits: tf.Tensor, sample_weight: Any, count: tf.Tensor) -> tf.Tensor:
-    """`[B]`: each example's share in a mean over `count`, as Keras's sum-over-batch-size takes it.
+    """Returns each example's share of the batch loss, `[B]`: its weight divided by `count`.
 
-    `count` is the size of the global batch, of which `logits [B, K]` may be a part.
+    Keras's reduction "sum over batch size" gives the same shares. `count` is the size of the
+    global batch, and `logits [B, K]` may be only a part of that batch.
     """
     if sample_weight is None:
         return tf.fill([tf.shape(logits)[0]], 1 / count)

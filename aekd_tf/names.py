@@ -1,4 +1,4 @@
-"""Closed sets of names that flags and code share; imports nothing."""
+"""Closed sets of names that flags and code share, without any import."""
 
 from __future__ import annotations
 

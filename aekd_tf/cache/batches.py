@@ -1,4 +1,4 @@
-"""Teachers whose outputs come with the batches, and how a training step has either kind's."""
+"""Gets the teachers' outputs for a training step, from the batch or from the teachers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from aekd_tf.terms.hints import pooled
 
 @dataclasses.dataclass(frozen=True)
 class CachedTeachers:
-    """Teachers that are not there: their outputs come with every batch, from a `TeacherCache`.
+    """Stands for teachers that are not loaded, because every batch brings their cached outputs.
 
     Attributes:
         count: M.
-        feature_shapes: of the M feature maps, batch axis left out, where they come along.
+        feature_shapes: shapes of the M feature maps without the batch axis; None if batches
+            bring none.
+
+    Raises:
+        ValueError: a count below 1, or another number of shapes.
     """
 
     count: int
@@ -27,17 +31,19 @@ class CachedTeachers:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"an ensemble needs at least one teacher, got {self.count}")
+            raise ValueError(f"an ensemble requires at least one teacher, got {self.count}")
         shapes = self.feature_shapes
         if shapes is not None and len(shapes) != self.count:
-            raise ValueError(f"{len(shapes)} feature shapes for {self.count} teachers: one each")
+            raise ValueError(
+                f"{len(shapes)} feature shapes for {self.count} teachers: give one per teacher"
+            )
 
     def __len__(self) -> int:
         return self.count
 
 
 def split_batch(x: Any) -> tuple[Any, dict[str, Any]]:
-    """The student's inputs, and the teachers' outputs that come with them, if any."""
+    """Returns the student's inputs, and the teachers' outputs that come with them, if any."""
     known = {"inputs", "teacher_logits", "teacher_features"}
     if isinstance(x, dict) and {"inputs", "teacher_logits"} <= set(x) <= known:
         return x["inputs"], {name: value for name, value in x.items() if name != "inputs"}
@@ -51,13 +57,20 @@ def teacher_outputs(
     layers: Sequence[keras.layers.Layer],
     pooling: int | None,
 ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-    """Logits `[M, B, K]` and, unless `pooling` is None, M pooled feature maps.
+    """Returns logits `[M, B, K]` and, unless `pooling` is None, M pooled feature maps.
 
-    Those that are `given` are taken, the others asked of the teachers, at `layers`.
+    Outputs in `given` are used; the teachers compute the others.
+
+    Args:
+        teachers: the models, or what stands for them.
+        inputs: the batch for the models.
+        given: the teachers' outputs that came with the batch, by name.
+        layers: the M layers that give feature maps.
+        pooling: side of the squares that feature maps are averaged over, in pixels.
 
     Raises:
-        ValueError: outputs of another number of teachers, or none where the teachers are not
-            there.
+        ValueError: outputs of another number of teachers, or missing outputs when the teachers
+            are not loaded.
     """
     logits, maps = given.get("teacher_logits"), given.get("teacher_features", ())
     if logits is not None:
@@ -77,5 +90,8 @@ def teacher_outputs(
         )
     if pooling is None:
         return teachers.logits(inputs), ()
-    own, maps = teachers.logits_and_features(inputs, layers)
-    return (own if logits is None else logits), [pooled(features, pooling) for features in maps]
+    computed, maps = teachers.logits_and_features(inputs, layers)
+    return (
+        computed if logits is None else logits,
+        [pooled(features, pooling) for features in maps],
+    )

@@ -1,4 +1,4 @@
-"""One array on disk, written view by view, and the manifest that says what it is."""
+"""Stores one array on disk, view by view, with a manifest that describes it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ FORMAT = 2
 
 
 class CacheError(RuntimeError):
-    """A cache file that must not be used; the message names it and says what to do."""
+    """A cache file that must not be used; the message names the file and the remedy."""
 
 
 class ViewFile:
-    """`<stem>.npy`, `[R, N, ...]`, memory-mapped and never pickled, beside `<stem>.json`.
+    """An array `[R, N, ...]` in `<stem>.npy`, memory-mapped, with a manifest in `<stem>.json`.
 
-    The manifest holds what the file depends on and a checksum of every view that is finished;
-    a view without one counts as missing.
+    The manifest holds what the file depends on and a checksum per finished view. A view without
+    a checksum counts as missing. Nothing is ever pickled.
 
     Args:
         stem: path without ending.
         shape: `(R, N, ...)`.
-        dtype: of the array, structured or not.
-        identity: what the content depends on, for JSON; a manifest that says otherwise is
-            another's.
+        dtype: dtype of the array, structured or not.
+        identity: everything that the content depends on, for JSON; it must equal the
+            manifest's.
+
+    Attributes:
+        file: SHA-256 of the teacher's file, if there is one.
 
     Raises:
-        CacheError: a file that is damaged or another's; nothing of it is used.
+        CacheError: the file is damaged or has another identity; no part of it is used.
     """
 
     def __init__(self, stem: str, shape: tuple[int, ...], dtype: np.dtype, identity: dict):
@@ -47,9 +50,9 @@ class ViewFile:
         if os.path.exists(self.manifest):
             self._verify()
         else:
-            # A file without a manifest was cut off in its first view: nothing in it counts.
+            # A file without a manifest was interrupted in its first view: nothing in it counts.
             np.lib.format.open_memmap(self.path, "w+", dtype, shape)
-            _take_room(self.path)
+            _reserve_space(self.path)
 
     def _verify(self) -> None:
         try:
@@ -57,7 +60,7 @@ class ViewFile:
                 recorded = json.load(file)
             checksums, self.file = dict(recorded["checksums"]), recorded.get("file")
             array = self.read()
-        except Exception as error:  # NumPy's reader of headers has many ways to fail
+        except Exception as error:  # NumPy's reader of headers raises many kinds of errors
             raise CacheError(
                 f"cache file {self.path} cannot be read ({error}): {self._advice}"
             ) from error
@@ -80,16 +83,16 @@ class ViewFile:
         self.checksums = checksums
 
     def read(self) -> np.ndarray:
-        """The whole array, memory-mapped."""
-        # Not "r+", which would lengthen a file that was cut off.
+        """Returns the whole array, memory-mapped."""
+        # Not "r+", which would extend a truncated file.
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
     def missing(self) -> list[int]:
-        """The views that are yet to be written."""
+        """Returns the views that have not been written yet."""
         return [view for view in range(self.shape[0]) if str(view) not in self.checksums]
 
     def write(self, view: int, values: np.ndarray) -> None:
-        """Stores a view `[N, ...]`; it counts once it is on disk."""
+        """Stores a view `[N, ...]`; it counts as finished once it is on disk."""
         array = np.lib.format.open_memmap(self.path, "r+")
         array[view] = values
         array.flush()
@@ -97,12 +100,13 @@ class ViewFile:
         self.write_manifest()
 
     def write_manifest(self) -> None:
+        """Writes the manifest, whole or not at all."""
         content = {**self.identity, "file": self.file, "checksums": self.checksums}
         files.write_json(self.manifest, content)
 
 
 def recorded(stem: str) -> dict[str, Any]:
-    """What a manifest says, unverified; empty where there is none that can be read."""
+    """Returns the content of a manifest, unverified; empty if none can be read."""
     try:
         with open(f"{stem}.json", encoding="utf-8") as file:
             content = json.load(file)
@@ -111,8 +115,8 @@ def recorded(stem: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _take_room(path: str) -> None:
-    """Reserves the file's size: a full disk is an error now, not a crash while it is written."""
+def _reserve_space(path: str) -> None:
+    """Reserves the file's size, so that a full disk is an error now instead of a later crash."""
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)

@@ -1,9 +1,9 @@
-"""Teachers' outputs on disk: computed once, read by every student.
+"""Stores teachers' outputs on disk: computed once, read by every student.
 
-One file a teacher holds its logits for R augmented views of N training examples; with hints
-another holds its feature maps. View r of an example is the crop that a student sees in every
-epoch e with e mod R = r; with R at least the number of epochs, a student trained from the
-cache is the one trained without.
+One file per teacher holds its logits for R augmented views of N training examples. With hints,
+a second file holds its feature maps. View r of an example is the crop that a student sees in
+every epoch e with e mod R = r. If R is at least the number of epochs, training from the cache
+gives the same student as training without it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ class TeacherCache:
     """Outputs of M teachers for every view of every training example.
 
     Args:
-        directory: of the files; made where missing.
-        dataset: in memory, from `data.load`.
+        directory: directory of the files; created if missing.
+        dataset: a data set in memory, from `data.load`.
         views: which views.
-        batch_size: images at a time; for a run that equals the uncached one bit for bit, that
-            run's.
-        hints: also store the teachers' feature maps that these name, pooled as they say.
+        batch_size: images per forward pass of the teachers. A run equals the uncached run bit
+            for bit if both have the same batch size.
+        hints: names the feature maps to store too, and their pooling; None for none.
         split: `"train"`, or `"test"` for one view of the test images, not augmented.
+
+    Raises:
+        ValueError: a data set that is read from disk, several views or hints of the test
+            split, or a `top_k` that is not below the number of classes.
 
     Example:
 
@@ -85,14 +89,14 @@ class TeacherCache:
 
     @property
     def teachers(self) -> CachedTeachers:
-        """What an `EnsembleDistiller` needs to know of the teachers: they need not be loaded."""
+        """Returns what an `EnsembleDistiller` takes in place of the loaded teachers."""
         if not self._logits:
             raise ValueError("the cache is empty: call fill first")
         shapes = [list(array.shape[2:]) for array in self._features]
         return CachedTeachers(len(self._logits), shapes or None)
 
     def bytes_each(self, teacher: keras.Model | None = None) -> int:
-        """Size of one teacher's files; with hints of those of `teacher`, the first."""
+        """Returns the size of one teacher's files; with hints that of `teacher`, the first."""
         count = self.views.count * self._examples
         size = count * self._logits_type[1].itemsize * int(np.prod(self._logits_type[0]))
         if self.hints is not None:
@@ -104,7 +108,7 @@ class TeacherCache:
         return size
 
     def holds(self, path: str, name: str, teacher: int = 0, num_teachers: int = 1) -> bool:
-        """Whether all outputs of the teacher in this `.keras` file are there, unverified."""
+        """Tells whether all outputs of the teacher in a `.keras` file are stored, unverified."""
         stems = self._stems(name, self._layer(teacher, num_teachers))
         if not os.path.exists(path):
             return False
@@ -124,16 +128,16 @@ class TeacherCache:
 
         Args:
             teachers: M models to logits `[B, K]`, or paths of their `.keras` files, which are
-                loaded only where something is to be computed.
-            names: of their files, each once.
-            safe_mode: refuse to load a file with Python code in it, as Keras does.
+                loaded only if some of their outputs are missing.
+            names: M different names, for the cache's files.
+            safe_mode: whether to refuse a model file with Python code in it, as Keras does.
 
         Returns:
-            How many views were computed.
+            The number of views that were computed.
 
         Raises:
-            CacheError: a file that is damaged, or that another teacher, data set or
-                augmentation made; nothing of it is used.
+            CacheError: a file that is damaged, or that comes from another teacher, data set or
+                augmentation; no part of it is used.
         """
         self.digests, self._logits, self._features, computed = [], [], [], 0
         os.makedirs(self.directory, exist_ok=True)
@@ -161,7 +165,7 @@ class TeacherCache:
         return computed
 
     def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
-        """What a batch brings of a view of the examples `indices [B]`; for `tf.data`.
+        """Reads the outputs for one view of the examples `indices [B]`, inside `tf.data`.
 
         Returns:
             `"teacher_logits"`, `[B, M, K]` float32; with `hints` also `"teacher_features"`, a
@@ -169,18 +173,18 @@ class TeacherCache:
         """
         outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
         shape = [None, len(self._logits), self.dataset.num_classes]
-        found: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
+        results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
             maps = tf.numpy_function(self._gather_features, [view, indices], types)
-            found["teacher_features"] = tuple(
+            results["teacher_features"] = tuple(
                 tf.ensure_shape(values, [None, *array.shape[2:]])
                 for values, array in zip(maps, self._features, strict=True)
             )
-        return found
+        return results
 
     def logits(self, view: int = 0) -> np.ndarray:
-        """`[M, N, K]` float32 of all examples of a view, in their order."""
+        """Returns the logits of all examples of a view, in their order: `[M, N, K]` float32."""
         return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
 
     def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
@@ -198,7 +202,7 @@ class TeacherCache:
 
     @functools.cached_property
     def _logits_type(self) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and dtype of what is stored of one example's logits."""
+        """Returns the shape and dtype in which one example's logits are stored."""
         number, k = np.dtype(self.views.dtype), self.views.top_k
         if k is None:
             return (self.dataset.num_classes,), number
@@ -210,7 +214,7 @@ class TeacherCache:
         return None if self.hints is None else self.hints.teacher_layers(num_teachers)[teacher]
 
     def _stems(self, name: str, layer: str | None) -> list[str]:
-        """Paths of a teacher's files without their endings: of logits, of feature maps."""
+        """Returns the paths of a teacher's files without ending: logits, then feature maps."""
         stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
         return [stem] if layer is None else [stem, f"{stem}.{layer}"]
 
@@ -220,9 +224,9 @@ class TeacherCache:
         stems, count = self._stems(name, layer), (self.views.count, self._examples)
         identity = {**self._identity, "teacher": digest}
         shape, dtype = self._logits_type
-        kept = {"top_k": self.views.top_k, "temperature": self.views.temperature}
-        also = kept if self.views.top_k is not None else {}
-        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **also})]
+        selection = {"top_k": self.views.top_k, "temperature": self.views.temperature}
+        selection = selection if self.views.top_k is not None else {}
+        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection})]
         if layer is not None:
             assert self.hints is not None
             known = recorded(stems[1]).get("shape")
@@ -238,26 +242,26 @@ class TeacherCache:
 
     def _feature_shape(self, teacher: keras.Model, layer: str) -> tuple[int, ...]:
         assert self.hints is not None
-        found = feature_shape(
+        shape = feature_shape(
             teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
         )
-        return pooled_shape(found, self.hints.pooling)[1:]
+        return pooled_shape(shape, self.hints.pooling)[1:]
 
     def _forward(self, teacher: keras.Model, layer: str | None) -> Any:
-        """`images -> [logits, pooled feature map if asked]`, folded and traced once."""
+        """Returns a traced function of images: logits and, with a layer, a pooled feature map."""
         ensemble = TeacherEnsemble([teacher])
         if layer is None:
             return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
-        found, pooling = find_layer(teacher, layer), self.hints.pooling if self.hints else 1
+        hint_layer, pooling = find_layer(teacher, layer), self.hints.pooling if self.hints else 1
 
         def forward(images: tf.Tensor) -> list[tf.Tensor]:
-            logits, maps = ensemble.logits_and_features(images, [found])
+            logits, maps = ensemble.logits_and_features(images, [hint_layer])
             return [logits[0], tf.cast(pooled(maps[0], pooling), tf.float32)]
 
         return tf.function(forward, autograph=False)
 
     def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
-        """What is stored of each view, `[N, ...]` arrays in the order of the examples."""
+        """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
         if self.split == "test":
             pipeline = data.evaluation_pipeline(self.dataset, self.dataset.test, self.batch_size)
             batches = iter(pipeline.map(lambda images, labels: images))
@@ -274,24 +278,25 @@ class TeacherCache:
             yield self._packed([np.concatenate(column) for column in zip(*parts, strict=True)])
 
     def _packed(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Logits `[N, K]` and perhaps features as they are stored."""
+        """Converts logits `[N, K]` and feature maps, if any, to the stored format."""
         logits, *features = outputs
         if self.views.top_k is None:
-            stored = self._numbers(logits)
+            stored = self._clipped(logits)
         else:
             stored = np.empty(len(logits), self._logits_type[1])
             values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
-            stored["logits"], stored["classes"] = self._numbers(values), classes
-            stored["others"] = self._numbers(others)
-        return [stored, *(self._numbers(values) for values in features)]
+            stored["logits"], stored["classes"] = self._clipped(values), classes
+            stored["others"] = self._clipped(others)
+        return [stored, *(self._clipped(values) for values in features)]
 
-    def _numbers(self, values: np.ndarray) -> np.ndarray:
+    def _clipped(self, values: np.ndarray) -> np.ndarray:
+        """Converts values to the stored dtype; a value beyond its range becomes its limit."""
         limit = np.finfo(self.views.dtype).max
         return np.clip(values, -limit, limit).astype(self.views.dtype)
 
     @functools.cached_property
     def _identity(self) -> dict[str, Any]:
-        """What all files depend on; any difference makes them another's."""
+        """Returns what all files depend on; files with another identity are refused."""
         split = self.dataset.train if self.split == "train" else self.dataset.test
         assert isinstance(split, data.Split)
         content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Many classes in little room: the k largest logits, and one number for all others."""
+"""Shrinks the logits of many classes to the k largest and one number for all others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def keep_top_k(logits: np.ndarray, k: int, temperature: float) -> tuple[np.ndarray, ...]:
-    """The k largest of `logits [N, K]`, their classes, and one logit for each of the others.
+    """Selects the k largest of `logits [N, K]`, and one logit that stands for each other class.
 
-    With it the others have together the probability that they had at `temperature`.
+    With that logit the other classes together keep the probability they had at `temperature`.
 
     Returns:
-        `[N, k]`, `[N, k]`, `[N]`.
+        The logits `[N, k]`, their classes `[N, k]`, and the others' logit `[N]`.
     """
     order = np.argpartition(-logits, k - 1, axis=-1)
     best, rest = order[:, :k], order[:, k:]
@@ -22,7 +22,7 @@ def keep_top_k(logits: np.ndarray, k: int, temperature: float) -> tuple[np.ndarr
 
 
 def expand(records: np.ndarray, num_classes: int) -> np.ndarray:
-    """All logits `[B, K]` from what `keep_top_k` kept."""
+    """Restores all logits `[B, K]` from the records of `keep_top_k`."""
     logits = np.repeat(records["others"][:, None].astype(np.float32), num_classes, axis=1)
     np.put_along_axis(logits, records["classes"].astype(np.int64), records["logits"], axis=1)
     return logits

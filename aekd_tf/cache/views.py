@@ -1,4 +1,4 @@
-"""Which augmented views of the examples a cache holds."""
+"""Declares which augmented views of the examples a cache holds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from aekd_tf.names import CACHE_DTYPES
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Which augmented views of the images are cached, and how.
+    """The augmented views of the images to cache, and their format.
 
     Attributes:
-        count: R, views an example; epoch e trains on view e mod R.
-        seed: of the augmentation, the same for all students that share the cache.
-        dtype: `"float16"` or `"float32"`, of the files.
-        top_k: for many classes, store only the k largest logits of an example. The others are
-            read back as one number, which gives them together the probability they had at
-            `temperature`. None for all.
-        temperature: T at which the others keep their probability; the student's.
+        count: R, views per example; epoch e trains on view e mod R.
+        seed: seed of the augmentation, the same for all students that share the cache.
+        dtype: `"float16"` or `"float32"`, dtype of the files.
+        top_k: number of logits per example to store, the largest, for many classes. The others
+            are read back as one number, which gives them together the probability they had at
+            `temperature`. None stores all logits.
+        temperature: T at which the others keep their probability; use the student's T.
+
+    Raises:
+        ValueError: `count` or `top_k` below 1, an unknown dtype, or T not above 0.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""Normalization and the paper's augmentation."""
+"""Normalizes and augments images as the paper does."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from aekd_tf.data.dataset import Dataset
 
 
 def normalize(images: Any, dataset: Dataset) -> Any:
-    """uint8 images to float32 with zero mean and unit variance a channel."""
+    """Converts uint8 images to float32 with zero mean and unit variance per channel."""
     import tensorflow as tf
 
     return (tf.cast(images, tf.float32) - dataset.mean) / dataset.std
 
 
 def augment(images: Any, draws: Any, crop_padding: int, flip: bool) -> Any:
-    """The paper's augmentation: a random crop of the zero-padded image, a random flip.
+    """Augments as the paper does: a random crop of the zero-padded image, then a random flip.
 
     Args:
         images: `[B, H, W, C]`, any dtype.
         draws: `[B, 3]` in [0, 1): vertical shift, horizontal shift, flip.
         crop_padding: p; shifts are uniform over -p to p.
-        flip: mirror left to right where the third draw is below 1/2.
+        flip: whether to mirror images left to right if their third draw is below 1/2.
 
     Returns:
         `[B, H, W, C]`, one view of each image.

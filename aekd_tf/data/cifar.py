@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in memory."""
+"""Loads CIFAR-10 and CIFAR-100 into memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from aekd_tf.data.dataset import DataError, Split
 from aekd_tf.data.tfds import first_line, prepared_builder
 
-# Per-channel statistics of the training images, as the authors' code has them.
+# Statistics of the training images per channel, from the authors' code.
 _CIFAR = {
     "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
     "cifar100": {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
@@ -17,6 +17,11 @@ _CIFAR = {
 
 
 def load_cifar(name: str, data_dir: str | None) -> tuple[Split, Split, dict[str, Any]]:
+    """Loads the training and test images, and returns further fields of a `Dataset`.
+
+    Raises:
+        DataError: the data are not on disk and cannot be downloaded, or cannot be read.
+    """
     builder = prepared_builder(name, data_dir)
     splits = []
     for split in ("train", "test"):

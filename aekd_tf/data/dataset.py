@@ -1,4 +1,4 @@
-"""A data set in memory or on disk."""
+"""Describes a data set in memory or on disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aekd_tf.data.streaming import StreamedSplit
 
 
 class DataError(RuntimeError):
-    """A data set that cannot be had; the message says what to do."""
+    """A data set that cannot be loaded; the message names the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """`images [N, H, W, C]` uint8 and `labels [N]` int64."""
+    """A split in memory: `images [N, H, W, C]` uint8 and `labels [N]` int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -29,8 +29,8 @@ class Dataset:
     """A data set and how its images are normalized and augmented.
 
     Attributes:
-        mean, std: per channel, in units of the stored images.
-        crop_padding: pixels of zero padding a random crop may shift by; 0 for no crop.
+        mean, std: statistics per channel, in units of the stored images.
+        crop_padding: largest shift of a random crop, in pixels of zero padding; 0 for no crop.
         flip: whether mirror images keep their label.
     """
 
@@ -46,6 +46,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Returns height, width and channels of the images that the pipelines give."""
         if isinstance(self.train, StreamedSplit):
             return self.train.size, self.train.size, 3
         return self.train.images.shape[1:]

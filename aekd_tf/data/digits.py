@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that come with scikit-learn."""
+"""Loads the 1,797 handwritten digits that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _DIGITS_TEST_EXAMPLES = 360
 
 
 def load_digits() -> tuple[Split, Split, dict[str, Any]]:
+    """Loads the training and test images, and returns further fields of a `Dataset`."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -22,23 +22,25 @@ def load(
 ) -> Dataset:
     """Loads a small data set into memory, or opens a large one.
 
-    The validation split is the same whatever the other arguments: the last examples of the
-    training set. The test split serves the final report only.
+    The validation split is always the last examples of the training set, whatever
+    `train_examples` is. The test split serves the final report only.
 
     Args:
-        name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn),
-            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets): in memory, uint8. Any
-            other image classification set of TensorFlow Datasets, e.g. `"imagenette"` or
-            `"imagenet2012"`: read from disk while training, see `aekd_tf.streaming`.
-        data_dir: where TensorFlow Datasets keeps its data; by default `TFDS_DATA_DIR`, else
-            its own `~/tensorflow_datasets`.
-        train_examples: use only the first so many training images.
-        validation_examples: size of the validation split; 237 of digits, 5,000 of CIFAR, a
-            tenth of others and at most 10,000.
-        image_size: height and width that images read from disk are cropped to; 224.
+        name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn), or
+            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets); these are held in
+            memory, uint8. Any other image classification set of TensorFlow Datasets, e.g.
+            `"imagenette"` or `"imagenet2012"`, is read from disk during training, see
+            `aekd_tf.data.streaming`.
+        data_dir: directory of TensorFlow Datasets; by default `TFDS_DATA_DIR`, else
+            `~/tensorflow_datasets`.
+        train_examples: number of training images, the first ones; None for all.
+        validation_examples: size of the validation split; by default 237 of digits, 5,000 of
+            CIFAR, and a tenth of others but at most 10,000.
+        image_size: height and width that images read from disk are cropped to; by default
+            224.
 
     Raises:
-        ValueError: more examples asked for than there are; no image classification set.
+        ValueError: more examples than the data set has; not an image classification set.
         DataError: unknown name; the data set is not on disk and cannot be downloaded.
     """
     if name not in DATASETS_IN_MEMORY:

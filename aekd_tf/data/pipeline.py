@@ -1,4 +1,4 @@
-"""Batches of images that can be replayed exactly."""
+"""Gives batches of images that can be replayed exactly."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def training_pipeline(
     teacher_outputs: Callable[[Any, Any], Any] | None = None,
     replicas: tuple[int, int, int] = (0, 1, 1),
 ) -> Any:
-    """Shuffled, augmented `(images, labels)` batches, all epochs one after the other.
+    """Gives shuffled, augmented `(images, labels)` batches, all epochs one after the other.
 
-    Every epoch ends with a smaller batch where the batch size does not divide the training
-    set. Use with `fit(..., steps_per_epoch=steps_per_epoch(dataset, batch_size))`.
+    Every epoch ends with a smaller batch if the batch size does not divide the training set.
+    Use with `fit(..., steps_per_epoch=steps_per_epoch(dataset, batch_size))`.
 
     Args:
-        dataset: from `load`.
-        batch_size: images a step.
+        dataset: data set from `load`.
+        batch_size: images per step.
         epochs: the epoch to stop before.
-        seed: of the order and, without `view_seed`, of the augmentation.
+        seed: seed of the order and, without `view_seed`, of the augmentation.
         first_epoch: the epoch to begin with, to resume; its batches are the same as in a
             run from the start.
-        first_step: of that epoch, to begin with.
-        views: augmented views an example; epoch e shows view e mod `views`. None for a new
-            one every epoch.
-        view_seed: of the augmentation alone.
+        first_step: the step of that epoch to begin with.
+        views: augmented views per example; epoch e shows view e mod `views`. None shows a new
+            view every epoch.
+        view_seed: seed of the augmentation alone.
         teacher_outputs: `TeacherCache.read`; the batches are then
             `({"inputs": images, "teacher_logits": [B, M, K]}, labels)`, with hints also
             `"teacher_features"`.
-        replicas: `(first, count, total)` gives the parts of every batch that `count` of `total`
-            replicas train on, from number `first` on, one part after the other; some are empty
-            where a batch has fewer images than there are replicas.
+        replicas: `(first, count, total)`, for the batch parts of `count` of `total` replicas,
+            from number `first` on. The parts come one after the other. Some are empty if a
+            batch has fewer images than there are replicas.
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalized.
@@ -82,7 +82,10 @@ def training_pipeline(
 
 
 def _parts(batches: Any, first: int, count: int, total: int) -> Any:
-    """Of every batch the parts of `count` of `total` replicas, in turn; sizes differ by one."""
+    """Splits every batch into `total` parts, and gives `count` of them from `first` on.
+
+    The sizes of the parts differ by at most one.
+    """
     import tensorflow as tf
 
     if total == 1:
@@ -102,7 +105,7 @@ def _parts(batches: Any, first: int, count: int, total: int) -> Any:
 
 
 def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_size: int) -> Any:
-    """Batches of images of augmented views, view by view, each with all examples in order."""
+    """Gives batches of augmented images, view by view, each view with all examples in order."""
     import tensorflow as tf
 
     show = _view(dataset)
@@ -118,14 +121,14 @@ def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_
 
 
 def _draws(count: int, view_seed: int, view: Any) -> Any:
-    """One draw for all examples: row i is example i's, in whatever batch it falls."""
+    """Draws random numbers for all examples; row i is example i's, whatever its batch."""
     import tensorflow as tf
 
     return tf.random.stateless_uniform([count, 3], seed=[view_seed, view * 2 + 1])
 
 
 def _view(dataset: Dataset) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Maps example numbers `[B]` and their draws `[B, 3]` to images and labels."""
+    """Returns a function from example numbers `[B]` and draws `[B, 3]` to images and labels."""
     import tensorflow as tf
 
     assert isinstance(dataset.train, Split)
@@ -143,7 +146,7 @@ def _view(dataset: Dataset) -> Callable[[Any, Any], tuple[Any, Any]]:
 def evaluation_pipeline(
     dataset: Dataset, split: Split | StreamedSplit, batch_size: int = 256
 ) -> Any:
-    """Normalized `(images, labels)` batches of a split, in order, not augmented."""
+    """Gives normalized `(images, labels)` batches of a split, in order, not augmented."""
     import tensorflow as tf
 
     if isinstance(split, StreamedSplit):
@@ -153,12 +156,12 @@ def evaluation_pipeline(
         pipeline = pipeline.batch(batch_size)
         pipeline = pipeline.map(lambda images, labels: (normalize(images, dataset), labels))
         pipeline = pipeline.cache().prefetch(tf.data.AUTOTUNE)
-    # Workers of a cluster each take their part of every batch.
+    # Each worker of a cluster must take its part of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return pipeline.with_options(options)
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """Batches in one epoch of `training_pipeline`."""
+    """Returns the number of batches per epoch of `training_pipeline`."""
     return -(-len(dataset.train) // batch_size)

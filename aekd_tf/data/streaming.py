@@ -1,7 +1,7 @@
-"""Image classification sets of TensorFlow Datasets that are read from disk, epoch by epoch.
+"""Reads image classification sets of TensorFlow Datasets from disk, epoch by epoch.
 
-ImageNet's recipe: training images are random crops of 8 to 100% of the area, resized and
-mirrored; evaluation takes the center. As in memory, a view is a function of (seed, epoch,
+Training images follow ImageNet's recipe: random crops of 8 to 100% of the area, resized and
+mirrored. Evaluation takes the center. As in memory, a view is a function of (seed, epoch,
 position in the epoch) alone, so that training can go on at any epoch.
 """
 
@@ -10,21 +10,25 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-# Of ImageNet's training images, per channel.
+# Statistics of ImageNet's training images, per channel.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-# The center that evaluation sees is this share of the shorter side.
+# Side of the square center that evaluation sees, as a share of the shorter side.
 _CENTER = 224 / 256
-# Images that are shuffled among each other; the windows' bounds move from epoch to epoch.
+# Number of images that are shuffled together; the windows' bounds move from epoch to epoch.
 _WINDOW = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamedSplit:
-    """Part of a TensorFlow Datasets split, e.g. `"train[:90%]"`, decoded as it is read.
+    """Part of a TensorFlow Datasets split, decoded as it is read.
 
     Attributes:
+        builder: the data set's builder, with its data on disk.
+        instruction: the part, e.g. `"train[:90%]"`.
+        count: number of examples.
         size: height and width of the images that the pipelines give.
+        image_key, label_key: names of the builder's features.
     """
 
     builder: Any
@@ -50,14 +54,14 @@ class StreamedSplit:
     def training_pipeline(
         self, batch_size: int, epochs: int, seed: int, first_epoch: int, view_seed: int
     ) -> Any:
-        """`(float32 [B, size, size, 3], int64 [B])` batches; see `data.training_pipeline`."""
+        """Gives `(float32 [B, size, size, 3], int64 [B])`; see `data.training_pipeline`."""
         import tensorflow as tf
 
         encoded = self._encoded()
         window = min(self.count, _WINDOW)
 
         def one_epoch(epoch):
-            # Not `Dataset.shuffle`, whose order is a function of the global seed too.
+            # Not `Dataset.shuffle`, whose order also depends on the global seed.
             key = tf.constant(seed, tf.int64) * 1_000_003 + epoch
             start = tf.random.stateless_uniform([], [key, -1], 0, window, tf.int64)
             rotated = encoded.skip(start).concatenate(encoded.take(start))
@@ -88,7 +92,7 @@ class StreamedSplit:
         return numbers.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
     def evaluation_pipeline(self, batch_size: int) -> Any:
-        """`(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
+        """Gives `(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
         import tensorflow as tf
 
         def view(image, label):
@@ -106,14 +110,14 @@ def load(
     train_examples: int | None,
     validation_examples: int | None,
 ) -> dict[str, Any]:
-    """The fields of a `data.Dataset` whose splits are streamed.
+    """Returns the fields of a `data.Dataset` whose splits are streamed.
 
-    The validation split is the end of the training split; the test split is the set's own
-    `test`, or else its `validation`, as the paper reports ImageNet's.
+    The validation split is the end of the training split. The test split is the set's own
+    `test`, or else its `validation`, which the paper reports for ImageNet.
 
     Raises:
         ValueError: no image and label to classify, no labeled test split, or more examples
-            asked for than there are.
+            than the data set has.
     """
     import tensorflow_datasets as tfds
 
@@ -159,7 +163,7 @@ def load(
 
 
 def decode(image: Any) -> Any:
-    """Encoded JPEG, PNG, BMP or GIF to `uint8 [H, W, 3]`; gray and CMYK images too."""
+    """Decodes JPEG, PNG, BMP or GIF to `uint8 [H, W, 3]`, also gray and CMYK images."""
     import tensorflow as tf
 
     image = tf.io.decode_image(image, channels=3, expand_animations=False)
@@ -168,12 +172,12 @@ def decode(image: Any) -> Any:
 
 
 def random_view(image: Any, key: Any, size: int) -> Any:
-    """A random crop of 8 to 100% of the area, 3:4 to 4:3, resized, mirrored at random.
+    """Crops at random 8 to 100% of the area, from 3:4 to 4:3, resizes and mirrors at random.
 
     Args:
         image: `uint8 [H, W, 3]`.
         key: `int64 [2]`, which random view.
-        size: of the result.
+        size: height and width of the result.
 
     Returns:
         Normalized `float32 [size, size, 3]`.
@@ -196,7 +200,7 @@ def random_view(image: Any, key: Any, size: int) -> Any:
 
 
 def center_view(image: Any, size: int) -> Any:
-    """The central square, 7/8 of the shorter side, resized and normalized."""
+    """Crops the central square, 7/8 of the shorter side, resizes and normalizes it."""
     import tensorflow as tf
 
     shape = tf.shape(image)[:2]

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, found on disk or downloaded."""
+"""Finds a data set of TensorFlow Datasets on disk, or downloads it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from aekd_tf.names import DATASETS_IN_MEMORY
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """A TensorFlow Datasets builder whose data is on disk, downloaded if need be."""
+    """Returns a TensorFlow Datasets builder whose data are on disk, and downloads them if needed.
+
+    Raises:
+        DataError: unknown name; the data cannot be read or downloaded.
+    """
     import tensorflow_datasets as tfds
     from absl import logging
 
-    logging.set_verbosity(logging.ERROR)  # it warns of folders that are about to be made
+    logging.set_verbosity(logging.ERROR)  # it warns about folders that it then creates itself
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     advice = (
-        "give data_dir (or TFDS_DATA_DIR), a folder where it is prepared; load('digits') needs no "
-        "download"
+        "give data_dir (or TFDS_DATA_DIR), a folder that holds it prepared; load('digits') "
+        "requires no download"
     )
     try:
         builder = tfds.builder(name, data_dir=directory)
@@ -43,7 +47,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             raise DataError(
                 f"{name} is not in {place} and must be downloaded by hand into {manual}: {files}"
             )
-    # Ask before downloading: without a network, TensorFlow Datasets tries for minutes.
+    # Without a network, TensorFlow Datasets would try for minutes.
     elif not urllib.request.getproxies() and not _reachable("storage.googleapis.com"):
         raise DataError(f"{name} is not in {place} and there is no network: {advice}")
     try:
@@ -57,6 +61,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
 
 
 def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message, or its representation if it has none."""
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 

@@ -1,1 +1,4 @@
-"""Command-line experiments: `python -m aekd_tf.experiments.{digits,cifar,teachers}`."""
+"""Command-line experiments: `python -m aekd_tf.experiments.<command>`.
+
+The commands are digits, cifar, imagenet, teachers and paper.
+"""

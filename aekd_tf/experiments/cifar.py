@@ -1,4 +1,4 @@
-"""Distills on CIFAR-10 or CIFAR-100; by default the recipe of the paper's section 4.1.
+"""Distills on CIFAR-10 or CIFAR-100, by default with the recipe of the paper's section 4.1.
 
 python -m aekd_tf.experiments.cifar --ensemble_size=10
 python -m aekd_tf.experiments.cifar --preset=quick --ensemble_size=3

@@ -1,4 +1,4 @@
-"""Distills on the 1,797 handwritten digits of scikit-learn: minutes on two CPU cores, no download.
+"""Distills on the 1,797 handwritten digits of scikit-learn, in minutes on two CPU cores.
 
 python -m aekd_tf.experiments.digits --ensemble_size=10
 """

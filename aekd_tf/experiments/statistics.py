@@ -1,4 +1,4 @@
-"""Means and their 95% intervals."""
+"""Computes means and their 95% intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half width of its 95% interval (Student's t); the latter NaN of one value."""
+    """Returns the mean and the half width of its 95% interval (Student's t).
+
+    The half width is NaN for a single value.
+    """
     from scipy import stats
 
     count = len(values)
@@ -19,7 +22,7 @@ def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def shown(values: Sequence[float] | np.ndarray, signed: bool = False) -> str:
-    """`mean +- half width` of values in %, empty without values."""
+    """Formats values in % as `mean +- half width`; empty without values."""
     if not len(values):
         return ""
     mean, half = interval(values)

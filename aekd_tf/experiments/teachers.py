@@ -1,4 +1,4 @@
-"""Trains the teachers that are missing and reuses those that are there.
+"""Trains the teachers that are missing and reuses the others.
 
     python -m aekd_tf.experiments.teachers --dataset=cifar10 --teachers=resnet56 \\
         --ensemble_size=25 --output_dir=runs/cifar10

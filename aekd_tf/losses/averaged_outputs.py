@@ -1,4 +1,4 @@
-"""One loss against the mean of the teachers' softened outputs."""
+"""The distillation loss against the mean of the teachers' softened outputs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from aekd_tf.losses.kl import distillation_loss
 def averaged_outputs_loss(
     teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float, weights: tf.Tensor
 ) -> tf.Tensor:
-    """`distillation_loss` against the mean of the teachers' softened outputs (Eq. 2).
+    """Computes `distillation_loss` against the mean of the teachers' softened outputs (Eq. 2).
 
     Args:
         teacher_logits: `[M, B, K]`.
         student_logits: `[B, K]`.
         temperature: T > 0.
-        weights: `[M]` of the mean; 1/M each, but 0 for a teacher that is left out.
+        weights: `[M]`, weights of the mean: equal, and 0 for a teacher that is left out.
 
     Returns:
-        `[B]` float32; zero where all weights are.
+        `[B]` float32; zero if all weights are zero.
     """
     outputs = tf.nn.softmax(tf.cast(teacher_logits, tf.float32) / temperature)
     mean = tf.tensordot(weights, outputs, 1)

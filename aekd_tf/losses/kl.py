@@ -8,14 +8,14 @@ import tensorflow as tf
 def distillation_loss(
     teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float
 ) -> tf.Tensor:
-    r"""Softened Kullback-Leibler divergence of Eq. 1, scaled by T^2.
+    r"""Computes the softened Kullback-Leibler divergence of Eq. 1, scaled by T^2.
 
         T^2 * KL(softmax(a_t / T) || softmax(a_s / T))
 
-    It differs from the cross-entropy of Eq. 1 by the teacher's entropy, which has no
-    gradient, and by the T^2 of Hinton et al. and of the authors' code, which keeps the
-    gradient's size when T changes. The teacher weights do not depend on either. Computed
-    from `log_softmax`, so that saturated logits keep their gradient.
+    It differs from the cross-entropy of Eq. 1 by the teacher's entropy, which has no gradient.
+    It also has the T^2 of Hinton et al. and of the authors' code, which keeps the gradient's
+    size when T changes. The teacher weights do not depend on either. Saturated logits keep
+    their gradient, because the loss is computed from `log_softmax`.
 
     Args:
         teacher_logits: `[..., B, K]`, any float dtype.
@@ -23,7 +23,7 @@ def distillation_loss(
         temperature: T > 0; the softness of both distributions.
 
     Returns:
-        `[..., B]` float32, at least 0 up to rounding, one value an example.
+        `[..., B]` float32, at least 0 up to rounding, one value per example.
 
     Reference:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.

@@ -1,4 +1,4 @@
-"""Networks by name: `create("resnet20", num_classes=10, input_shape=(32, 32, 3))`."""
+"""Creates networks by name: `create("resnet20", num_classes=10, input_shape=(32, 32, 3))`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
-# Name -> (module, arguments of its `build`). Nothing is imported before it is created.
+# Name -> (module, arguments of its `build`). `create` imports the module.
 _REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"resnet{depth}": ("resnet", {"depth": depth}) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{
@@ -27,12 +27,12 @@ _REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def names() -> list[str]:
-    """The names `create` knows."""
+    """Returns the names that `create` takes."""
     return list(_REGISTRY)
 
 
 def create(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
-    """A fresh, randomly initialized network from images to logits.
+    """Creates a randomly initialized network from images to logits.
 
     Args:
         name: one of `names()`.
@@ -49,7 +49,7 @@ def create(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> ke
     if name not in _REGISTRY:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(names())}")
     if num_classes < 2:
-        raise ValueError(f"num_classes is {num_classes}: a classifier needs at least 2")
+        raise ValueError(f"num_classes is {num_classes}: a classifier requires at least 2")
     if min(input_shape[:2]) < 8:
         raise ValueError(f"input_shape is {tuple(input_shape)}: images must be at least 8x8")
     module, arguments = _REGISTRY[name]

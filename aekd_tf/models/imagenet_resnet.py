@@ -1,8 +1,9 @@
 """ImageNet residual networks: ResNet18 and 34 of basic blocks, ResNet50 of bottlenecks.
 
-Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1;
-a bottleneck halves the image in its 3x3 convolution and no convolution has a bias, as in
-the authors' framework. (`keras.applications.ResNet50` differs in both.)
+A bottleneck halves the image in its 3x3 convolution, and no convolution has a bias, as in the
+authors' framework. `keras.applications.ResNet50` differs in both.
+
+Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 def build(
     *, depth: int, num_classes: int, input_shape: tuple[int, int, int], name: str
 ) -> keras.Model:
-    """ResNet-`depth`, from images (224x224 in the paper) to logits."""
+    """Builds ResNet-`depth`, from images (224x224 in the paper) to logits."""
     inputs = keras.Input(input_shape, name="images")
     x = activated(convolution(inputs, 64, 7, 2, name="stem"), name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)

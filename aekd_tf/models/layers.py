@@ -1,4 +1,4 @@
-"""What the networks share: convolutions, batch norm and the last layer, initialized alike."""
+"""The layers that the networks share: convolutions, batch norm and the last layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aekd_tf.training.replicas import num_replicas
 
 
 def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = False, name: str):
-    """He-initialized (fan out) convolution; a stride divides the size, rounded up."""
+    """Applies a He-initialized (fan out) convolution; a stride divides the size, rounded up."""
     return layers.Conv2D(
         width,
         size,
@@ -22,22 +22,23 @@ def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = 
 
 
 def normalized(x, name: str):
-    """Batch norm, of the global batch for a network made in a strategy's scope."""
+    """Applies batch norm, over the global batch if the network is made in a strategy's scope."""
     return layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, synchronized=num_replicas() > 1, name=name
     )(x)
 
 
 def activated(x, name: str):
+    """Applies batch norm and ReLU."""
     return layers.ReLU(name=f"{name}_relu")(normalized(x, name=f"{name}_norm"))
 
 
 def classifier(x, num_classes: int):
-    """Logits from a feature map: global average, one dense layer."""
+    """Computes logits from a feature map: global average, then one dense layer."""
     x = layers.GlobalAveragePooling2D(name="features")(x)
     return layers.Dense(
         num_classes,
-        # The bounds +-1/sqrt(inputs) of the authors' framework.
+        # Gives the bounds +-1/sqrt(inputs) of the authors' framework.
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
         dtype="float32",  # logits stay exact under mixed precision
         name="logits",

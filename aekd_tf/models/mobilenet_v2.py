@@ -1,8 +1,9 @@
 """MobileNetV2 for small images, width 0.5 and expansion 6, as in the authors' experiments.
 
-Reference: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR
-2018. Unlike there, the first block expands too, no activation is capped at 6, and two of
-the strides are gone: 32x32 images end as 2x2.
+Unlike in the reference, the first block expands too and no activation is capped at 6. Two of
+the strides are gone, so that 32x32 images end as 2x2.
+
+Reference: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _GROUPS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# Groups that are the last of their size, but for the first: the ends of stages 1 to 4.
+# The groups that end stages 1 to 4: the last ones of their image size, except the first group.
 _STAGES = {1: "stage1", 2: "stage2", 4: "stage3", 6: "stage4"}
 _WIDTH = 0.5
 
 
 def build(*, num_classes: int, input_shape: tuple[int, int, int], name: str) -> keras.Model:
-    """MobileNetV2, from images to logits."""
+    """Builds MobileNetV2, from images to logits."""
     inputs = keras.Input(input_shape, name="images")
     x = activated(convolution(inputs, int(32 * _WIDTH), strides=2, name="stem"), name="stem")
     for group, (expansion, channels, blocks, stride) in enumerate(_GROUPS):

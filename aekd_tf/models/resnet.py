@@ -1,7 +1,8 @@
 """CIFAR residual networks of depth 6n + 2, as in the paper's experiments.
 
-Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2;
-projection shortcuts (1x1 convolution and batch norm) where the shape changes.
+A shortcut is a projection (1x1 convolution and batch norm) if the shape changes.
+
+Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ def build(
     name: str,
     widths: tuple[int, ...] = (16, 16, 32, 64),
 ) -> keras.Model:
-    """A resnet of `depth` = 6n + 2 from images to logits; `widths` of the stem and the stages."""
+    """Builds a resnet from images to logits.
+
+    Args:
+        depth: 6n + 2.
+        num_classes: K.
+        input_shape: `(height, width, channels)`.
+        name: name of the model.
+        widths: channels of the stem and of the stages.
+    """
     blocks = (depth - 2) // 6
     inputs = keras.Input(input_shape, name="images")
     x = activated(convolution(inputs, widths[0], name="stem"), name="stem")

@@ -1,7 +1,8 @@
 """VGG with batch norm for small images: five groups of convolutions, one dense layer.
 
-Reference: Simonyan, Zisserman, "Very Deep Convolutional Networks", ICLR 2015; as in the
-authors' code, the image is halved three times, and only then averaged.
+As in the authors' code, the image is halved three times and then averaged.
+
+Reference: Simonyan, Zisserman, "Very Deep Convolutional Networks", ICLR 2015.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _CONVOLUTIONS = {
 def build(
     *, depth: int, num_classes: int, input_shape: tuple[int, int, int], name: str
 ) -> keras.Model:
-    """VGG-`depth`, from images to logits; `"stage1"` to `"stage5"` end the groups."""
+    """Builds VGG-`depth`, from images to logits; `"stage1"` to `"stage5"` end the groups."""
     inputs = keras.Input(input_shape, name="images")
     x = inputs
     widths = (64, 128, 256, 512, 512)

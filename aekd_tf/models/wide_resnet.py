@@ -14,7 +14,7 @@ from aekd_tf.models.layers import activated, classifier, convolution
 def build(
     *, depth: int, width: int, num_classes: int, input_shape: tuple[int, int, int], name: str
 ) -> keras.Model:
-    """WRN-`depth`-`width`, from images to logits."""
+    """Builds WRN-`depth`-`width`, from images to logits."""
     blocks = (depth - 4) // 6
     inputs = keras.Input(input_shape, name="images")
     x = convolution(inputs, 16, name="stem")

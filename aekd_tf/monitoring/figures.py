@@ -19,9 +19,12 @@ def curves(
     x_label: str,
     level: tuple[str, float, float] | None = None,
 ) -> Figure:
-    """Mean accuracy in % with 95% intervals: by name, points `(x, mean, half width)`.
+    """Draws mean accuracies in %, with 95% intervals.
 
-    `level` is drawn as a band across: name, mean, half width.
+    Args:
+        lines: points `(x, mean, half width)` by name of the line.
+        x_label: label of the x axis.
+        level: name, mean and half width of a horizontal band; None for none.
     """
     figure = Figure(figsize=(6, 3.8))
     axis = figure.subplots()
@@ -41,7 +44,10 @@ def curves(
 
 
 def differences(points: dict[str, tuple[float, float]], x_label: str) -> Figure:
-    """Paired differences by name, mean and half width; filled where the interval excludes zero."""
+    """Draws paired differences, `(mean, half width)` by name.
+
+    A point is filled if its interval excludes zero.
+    """
     figure = Figure(figsize=(7, 1.2 + 0.22 * len(points)))
     axis = figure.subplots()
     for height, (mean, half) in enumerate(points.values()):
@@ -57,7 +63,7 @@ def differences(points: dict[str, tuple[float, float]], x_label: str) -> Figure:
 
 
 def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> Figure:
-    """The teachers' weights `[epochs, M]` over training."""
+    """Draws the teachers' weights `[epochs, M]` over training."""
     figure = Figure(figsize=(6, 3))
     axis = figure.subplots()
     image = axis.imshow(
@@ -71,7 +77,7 @@ def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> Figure:
 
 
 def cosines(matrix: Any, title: str = "") -> Figure:
-    """The cosines `[M, M]` between the teachers' gradients."""
+    """Draws the cosines `[M, M]` between the teachers' gradients."""
     figure = Figure(figsize=(4.4, 3.6))
     axis = figure.subplots()
     image = axis.imshow(matrix, cmap="RdBu", vmin=-1, vmax=1)
@@ -83,7 +89,7 @@ def cosines(matrix: Any, title: str = "") -> Figure:
 
 
 def effective(trajectories: dict[str, Any]) -> Figure:
-    """The effective number of teachers, 1 / sum w^2, over training, by name of the run."""
+    """Draws the effective number of teachers, 1 / sum w^2, over training, by name of the run."""
     figure = Figure(figsize=(8, 3.4))
     axis = figure.subplots()
     for (name, weights), color in zip(trajectories.items(), COLORS, strict=False):
@@ -104,7 +110,7 @@ def save(figure: Figure, path: str) -> None:
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """`[1, height, width, 4]` uint8, for TensorBoard."""
+    """Returns the figure's pixels `[1, height, width, 4]` uint8, for TensorBoard."""
     canvas = FigureCanvasAgg(figure)
     figure.tight_layout()
     canvas.draw()

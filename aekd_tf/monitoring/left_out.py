@@ -1,4 +1,4 @@
-"""Names the teachers that were left out of batches."""
+"""Reports the teachers that were left out of batches."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LeftOutTeachers(keras.callbacks.Callback):
             if match is None or not float(value) or name in self._named:
                 continue
             self._named.add(name)
-            what = "feature maps" if match[1] else "logits"
+            outputs = "feature maps" if match[1] else "logits"
             print(
-                f"warning: teacher {match[2]} gave {what} that are not finite on "
+                f"warning: teacher {match[2]} gave {outputs} that are not finite on "
                 f"{float(value):.0f} batches of epoch {epoch + 1}: it was left out of them",
                 file=sys.stderr,
             )

@@ -1,4 +1,4 @@
-"""What a distiller reports of its teachers' weights."""
+"""Reports the teachers' weights of a distiller as a metric."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aekd_tf.training.replicas import num_replicas
 
 
 class TeacherWeights(keras.metrics.Metric):
-    """Means over steps of the teacher weights and of what the solver says of them.
+    """Means over steps of the teacher weights, effective teachers, QP gap and conflict.
 
-    And, counted, the steps that each teacher was left out of. `cosines()` is the mean matrix of
-    the cosines between the teachers' gradients, which is not among the results.
+    It also counts the steps that each teacher was left out of. The mean cosines between the
+    teachers' gradients are not among the results: `cosines()` returns them.
 
     Args:
         num_teachers: M.
-        prefix: before every name, to tell hints' weights from logits'.
+        prefix: prefix of every name, to tell the hints' weights from the logits'.
     """
 
     def __init__(self, num_teachers: int, prefix: str = ""):
@@ -37,7 +37,7 @@ class TeacherWeights(keras.metrics.Metric):
     ) -> None:
         conflict = gradient_conflict(gram)
         effective = tf.math.divide_no_nan(1.0, tf.reduce_sum(tf.square(weights)))
-        # All replicas count, and what they count is summed.
+        # Every replica counts the step, and their counts are summed.
         self.left_out.assign_add(tf.cast(~live, tf.float32) / num_replicas())
         values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)
         self.total.assign_add(values)
@@ -47,7 +47,7 @@ class TeacherWeights(keras.metrics.Metric):
         self.steps.assign_add(1.0)
 
     def cosines(self) -> tf.Tensor:
-        """`[M, M]`, from -1 to 1; zero for a teacher without a gradient."""
+        """Returns the mean cosines `[M, M]`, -1 to 1; zero for a teacher without a gradient."""
         return self.cosine_total / tf.maximum(self.steps, 1.0)
 
     def result(self) -> dict[str, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""A progress bar with the time left."""
+"""Shows a progress bar with the time left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class ProgressBar(keras.callbacks.Callback):
     """One line for a whole `fit`: steps done, speed, time left, the latest figures.
 
     Args:
-        label: what is being trained.
-        steps: of the whole fit, all epochs together.
-        done: of these, before the fit.
+        label: name of what is trained.
+        steps: steps of the whole training, all epochs together.
+        done: number of these steps that were finished before.
         shown: whether there is a bar at all.
     """
 
@@ -25,7 +25,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        # A log file wants a line now and then, a terminal a moving bar.
+        # A terminal shows a moving bar; a log file gets one line per update.
         interval = 0.2 if sys.stderr.isatty() else 15.0
         self._bar = tqdm(
             total=self.steps,
@@ -36,7 +36,7 @@ class ProgressBar(keras.callbacks.Callback):
             maxinterval=max(10.0, 2 * interval),
             ascii=" =",
             dynamic_ncols=True,
-            # Of a cluster's workers the chief reports.
+            # Only the chief of a cluster's workers reports.
             disable=not (
                 self.shown and self.model.distribute_strategy.extended.should_save_summary
             ),
@@ -46,7 +46,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._before = self._bar.n
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # One call for all steps of an execution.
+        # Keras calls this once for all steps of an execution.
         self._bar.update(self._before + batch + 1 - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

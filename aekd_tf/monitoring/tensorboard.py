@@ -1,4 +1,4 @@
-"""Writes what the teachers agree on to TensorBoard."""
+"""Writes a distillation run to TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from tensorboard.plugins.custom_scalar import summary as custom_scalar
 
 
 class DistillationTensorBoard(keras.callbacks.Callback):
-    """Writes a distillation run to TensorBoard, sorted by what is asked of it.
+    """Writes a distillation run to TensorBoard, in sections by topic.
 
-    The sections: `teacher_weights` (each teacher's mean weight), `teachers` (effective
-    number of teachers, gradient conflict, QP gap), with hints `hint_teacher_weights` and
-    `hint_teachers` (the same of the second QP), `teachers_left_out` (steps without each),
-    `loss` (total and components), `accuracy` and whatever else was compiled, each for training
-    and validation. The custom scalars page shows all teacher weights in one chart, and all
-    losses in another. The images are the teachers' weights over training and the cosines
-    between their gradients, after every tenth epoch and the last.
+    The sections, each for training and validation:
+        `teacher_weights`: each teacher's mean weight;
+        `teachers`: effective number of teachers, gradient conflict, QP gap;
+        `hint_teacher_weights`, `hint_teachers`: the same for the second QP, with hints;
+        `teachers_left_out`: steps without each teacher;
+        `loss`: total and components;
+        `accuracy`, and every other compiled metric.
+
+    The custom scalars page shows all teacher weights in one chart and all losses in another.
+    Images show the teachers' weights over training and the cosines between their gradients.
+    They are drawn after every tenth epoch and the last.
 
     Args:
-        log_dir: a directory of its own a run.
-        update_freq: also write the running values every so many steps; 0 for epochs only.
+        log_dir: directory of this run alone.
+        update_freq: number of steps after which the running values are also written; 0 writes
+            them per epoch only.
     """
 
     def __init__(self, log_dir: str, update_freq: int = 0):
@@ -73,7 +78,7 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         names = [name for name in logs or {} if re.fullmatch(r"teacher_weight_\d+", name)]
         if names and hasattr(self.model, "gradient_cosines"):
             self._weights.append([float((logs or {})[name]) for name in names])
-            self._see_cosines()
+            self._keep_cosines()
             if len(self._weights) % 10 == 0:
                 self._draw()
 
@@ -81,11 +86,11 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         self._epoch, self._cosines = epoch, None
 
     def on_test_begin(self, logs: Any = None) -> None:
-        # Validation in the course of training: Keras is about to reset the metrics.
+        # Validation during training: Keras is about to reset the metrics.
         if hasattr(self.model, "gradient_cosines"):
-            self._see_cosines()
+            self._keep_cosines()
 
-    def _see_cosines(self) -> None:
+    def _keep_cosines(self) -> None:
         if self._cosines is None:
             self._cosines = self.model.gradient_cosines()
 
@@ -114,7 +119,7 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
     def _writer(self, run: str) -> Any:
         if not self.model.distribute_strategy.extended.should_save_summary:
-            return tf.summary.create_noop_writer()  # of a cluster's workers the chief writes
+            return tf.summary.create_noop_writer()  # only the chief of a cluster writes
         if run not in self._writers:
             self._writers[run] = tf.summary.create_file_writer(os.path.join(self.log_dir, run))
         return self._writers[run]

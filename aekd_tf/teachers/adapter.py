@@ -16,24 +16,24 @@ from aekd_tf.names import TEACHER_OUTPUTS
 class TeacherAdapter(keras.Model):
     """A teacher with an input size, a preprocessing, an output or a class order of its own.
 
-    Declared once; the ensemble then sees a model from the student's inputs to logits in the
-    student's class order. Layers of the model inside can be hints.
+    The ensemble sees a model from the student's inputs to logits in the student's class order.
+    Layers of the adapted model can be hints.
 
     Args:
         model: the trained classifier.
-        input_size: `(height, width)` it wants; the student's images are resized to it,
+        input_size: `(height, width)` of its inputs; the student's images are resized to it,
             bilinearly. None leaves them.
         preprocessing: a Keras layer, or a function of a batch of images, from the student's
-            inputs (resized) to its own, e.g. `keras.layers.Rescaling(1 / 127.5, -1)`. To
+            inputs (resized) to the model's, e.g. `keras.layers.Rescaling(1 / 127.5, -1)`. To
             save the distiller, a function must be registered with Keras.
-        outputs: `"logits"`, or `"probabilities"` where it ends in a softmax: their
-            logarithms serve as logits.
-        class_map: for each of the student's classes, the index of the teacher's output for
-            it; None where both count the classes alike.
+        outputs: `"logits"`, or `"probabilities"` if the model ends in a softmax; their
+            logarithms then serve as logits.
+        class_map: the index of the teacher's output for each of the student's classes; None
+            if both have the same class order.
 
     Raises:
         ValueError: unknown `outputs`; a class map with a repeated or negative index, or one
-            beyond the model's outputs; `model` no Keras model.
+            beyond the model's outputs; a `model` that is not a Keras model.
 
     Example:
 
@@ -78,7 +78,7 @@ class TeacherAdapter(keras.Model):
             self.resizing = keras.layers.Resizing(*self.input_size)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """`[B, K]` logits in the student's class order."""
+        """Returns logits `[B, K]` in the student's class order."""
         x = self.resizing(inputs) if self.input_size else inputs
         if self.preprocessing is not None:
             x = self.preprocessing(x)
@@ -90,7 +90,7 @@ class TeacherAdapter(keras.Model):
         if max(self.class_map) >= outputs.shape[-1]:
             raise ValueError(
                 f"class_map names output {max(self.class_map)} of {self.model.name}, which has "
-                f"{outputs.shape[-1]}: count its classes from 0"
+                f"{outputs.shape[-1]}: count its outputs from 0"
             )
         return keras.ops.take(outputs, self.class_map, axis=-1)
 

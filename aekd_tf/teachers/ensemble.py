@@ -18,18 +18,19 @@ from aekd_tf.terms.capture import with_features
 
 
 class TeacherEnsemble:
-    """M trained classifiers, run in inference mode only.
+    """M trained classifiers, which run in inference mode only.
 
-    Not a Keras layer on purpose: a model that holds it neither trains nor saves the
-    teachers as its own.
+    The ensemble is not a Keras layer, so that a model that holds it neither trains nor saves
+    the teachers as its own.
 
     Args:
         teachers: Keras models from the same inputs to logits `[B, K]`.
-        vote: `"majority"`, one vote a teacher and ties broken by mean probability ("Ens" in
+        vote: `"majority"`, one vote per teacher and ties broken by mean probability ("Ens" in
             the paper's tables), or `"mean"`, the mean of the softmax probabilities.
 
     Raises:
-        ValueError: no teacher, something that is not a Keras model, an unknown vote.
+        ValueError: no teacher, a teacher that is not a Keras model or that ends in a softmax
+            or sigmoid, an unknown vote.
 
     Example:
 
@@ -41,7 +42,7 @@ class TeacherEnsemble:
     def __init__(self, teachers: Sequence[keras.Model], vote: str = "majority"):
         teachers = list(teachers)
         if not teachers:
-            raise ValueError("an ensemble needs at least one teacher, got none")
+            raise ValueError("an ensemble requires at least one teacher, got none")
         for index, teacher in enumerate(teachers):
             if not isinstance(teacher, keras.Model):
                 raise ValueError(
@@ -64,17 +65,17 @@ class TeacherEnsemble:
         return iter(self._teachers)
 
     def logits(self, inputs: Any) -> tf.Tensor:
-        """`[M, B, K]` float32: every teacher's logits, batch norm on its moving statistics.
+        """Returns every teacher's logits in inference mode, `[M, B, K]` float32.
 
         Raises:
-            ValueError: teachers whose class counts differ (each is named with its shape).
+            ValueError: teachers whose class counts differ; the message names each shape.
         """
         return self._stacked([frozen(teacher, inputs) for teacher in self])
 
     def logits_and_features(
         self, inputs: Any, layers: Sequence[keras.layers.Layer]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """`logits`, and what each teacher's layer of `layers` gave on the way."""
+        """Returns `logits` and M feature maps: the outputs of each teacher's layer in `layers`."""
         pairs = []
         for teacher, layer in zip(self, layers, strict=True):
             with folded_batch_norm(teacher, keep=[layer]):
@@ -93,11 +94,11 @@ class TeacherEnsemble:
         return tf.stop_gradient(tf.stack([tf.cast(output, tf.float32) for output in outputs]))
 
     def __call__(self, inputs: Any) -> tf.Tensor:
-        """`[B, K]` scores of the ensemble's vote; their argmax is its answer."""
+        """Returns the scores of the ensemble's vote, `[B, K]`; their argmax is its answer."""
         return vote_scores(self.logits(inputs))[self.vote]
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
-        """`[N, K]` scores of the vote, for an array or a `tf.data.Dataset` of batches."""
+        """Returns the scores of the vote, `[N, K]`, for an array or a `tf.data.Dataset`."""
         if not isinstance(x, tf.data.Dataset):
             x = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
         inputs = x.map(lambda *batch: batch[0])
@@ -107,34 +108,37 @@ class TeacherEnsemble:
     def evaluate(
         self, x: Any, y: Any = None, batch_size: int = 128, top_k: int | None = None
     ) -> dict[str, Any]:
-        """Accuracy of every teacher and of both votes, in one pass.
+        """Computes the accuracy of every teacher and of both votes, in one pass.
 
         Args:
             x: inputs `[N, ...]`, or a `tf.data.Dataset` of `(inputs, labels)` batches.
             y: integer labels `[N]`; None with a dataset.
-            batch_size: images at a time, for arrays.
-            top_k: also count an answer as right when the label is among its k best.
+            batch_size: images per forward pass, for arrays.
+            top_k: k of a second accuracy, which counts an answer as right if the label is among
+                its k best classes; None for none.
 
         Returns:
             `{"teachers": [M accuracies], "majority_vote": a, "mean_probability": a}`,
             each from 0 to 1; with `top_k=5` also `"teachers_top5"` and so on.
 
         Raises:
-            ValueError: no labels, or labels that are not one integer an example; a teacher
+            ValueError: no labels, or labels that are not one integer per example; a teacher
                 whose outputs are probabilities.
         """
         if not isinstance(x, tf.data.Dataset):
             if y is None:
-                raise ValueError("evaluate needs labels: give y, or a dataset of (inputs, labels)")
+                raise ValueError(
+                    "evaluate requires labels: give y, or a dataset of (inputs, labels)"
+                )
             x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
         elif not isinstance(x.element_spec, tuple) or len(x.element_spec) < 2:
-            raise ValueError("evaluate needs labels: the dataset gives inputs alone")
+            raise ValueError("evaluate requires labels: the dataset gives inputs alone")
         batches = ((self._logits(inputs), labels) for inputs, labels, *_ in x)
         return accuracies(batches, [teacher.name for teacher in self], top_k)
 
 
 def frozen(teacher: keras.Model, inputs: Any) -> Any:
-    """A teacher's outputs in inference mode."""
+    """Returns a teacher's outputs in inference mode."""
     with folded_batch_norm(teacher):
         return teacher(inputs, training=False)
 

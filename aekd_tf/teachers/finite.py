@@ -1,4 +1,4 @@
-"""Teachers whose outputs are not finite are left out of the batch."""
+"""Blanks the outputs of teachers that are not finite, so that they can be left out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 
-def finite_or_absent(outputs: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Zeros in place of each of M outputs that has an infinity or a NaN, and who has none.
+def zero_unless_finite(outputs: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Replaces each of M outputs that has an infinity or a NaN by zeros.
 
     Returns:
-        The outputs, and `[M]` bool, of this replica's.
+        The M outputs, and `live [M]` bool, false for each that was replaced; on this replica
+        alone.
     """
     live = [tf.reduce_all(tf.math.is_finite(output)) for output in outputs]
-    kept = [
+    finite_outputs = [
         tf.where(finite, output, tf.zeros_like(output))
         for finite, output in zip(live, outputs, strict=True)
     ]
-    return kept, tf.stack(live)
+    return finite_outputs, tf.stack(live)

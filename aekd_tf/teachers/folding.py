@@ -1,4 +1,4 @@
-"""Inference with batch norm folded into the convolution before it: the same outputs, faster."""
+"""Folds batch norm into the convolution before it, for the same outputs in less time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from aekd_tf.keras_private import (
 def folded_batch_norm(
     model: keras.Model, keep: Collection[keras.layers.Layer] = ()
 ) -> Iterator[None]:
-    """While it lasts, `model` runs in inference mode with one operation a convolution.
+    """Folds batch norm into convolutions while the block lasts; `model` may only infer in it.
 
-    The kernel and bias are computed from the layers' variables wherever `model` is called or
-    traced, so that weights loaded later count. Outputs differ by rounding alone.
+    Each pair becomes one operation, and outputs differ by rounding alone. Every call or trace
+    computes kernel and bias from the layers' variables, so that weights loaded later count.
 
     Args:
-        model: of any kind; the pairs are found in its functional parts.
-        keep: layers whose own output is asked for, left as they are.
+        model: any Keras model; the pairs come from its functional parts.
+        keep: layers whose own output is needed; they are left as they are.
     """
     calls: dict[keras.layers.Layer, Any] = {}
     for convolution, norm in _pairs(model):
@@ -40,9 +40,9 @@ def folded_batch_norm(
 
 
 def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """Convolutions whose output goes to a batch norm and nowhere else, and that batch norm.
+    """Returns pairs of a convolution and the batch norm that alone takes its output.
 
-    None when Keras does not let us look.
+    There are none if Keras hides how its layers are connected.
     """
     try:
         return _find_pairs(model)

@@ -1,4 +1,4 @@
-"""What tells one teacher from another, in memory or in a file that need not be loaded."""
+"""Tells one teacher from another, in memory or in a file that need not be loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from aekd_tf.teachers.adapter import TeacherAdapter
 
 
 class TeacherSource:
-    """A teacher that is a model, or a file that is loaded when it is needed."""
+    """A teacher that is a model, or a file that is loaded when it is needed.
+
+    Attributes:
+        file: SHA-256 of the file; None for a model.
+    """
 
     def __init__(self, teacher: keras.Model | str, safe_mode: bool = True):
         self._teacher, self._safe_mode = teacher, safe_mode
@@ -24,12 +28,13 @@ class TeacherSource:
 
     @functools.cached_property
     def model(self) -> keras.Model:
+        """Returns the model, and loads it when it is first needed."""
         if isinstance(self._teacher, str):
             return keras.models.load_model(self._teacher, compile=False, safe_mode=self._safe_mode)
         return self._teacher
 
     def digest(self, manifests: Sequence[dict[str, Any]]) -> str:
-        """Of the weights; without loading a file that the manifests know."""
+        """Returns `teacher_digest`, without loading a file whose digest all manifests know."""
         known = {str(content.get("teacher")) for content in manifests}
         if self.file and len(known) == 1 and all(c.get("file") == self.file for c in manifests):
             return known.pop()
@@ -37,12 +42,12 @@ class TeacherSource:
 
 
 def teacher_digest(model: keras.Model) -> str:
-    """SHA-256 of a model's weights and adapters: what tells one teacher from another."""
+    """Returns the SHA-256 of a model's weights and adapters, which identifies a teacher."""
     content = hashlib.sha256()
     for part in (model, *flatten_layers(model)):
         if isinstance(part, TeacherAdapter):
-            declared = {**part.get_config(), "model": None}
-            content.update(json.dumps(_without_names(declared), sort_keys=True).encode())
+            settings = {**part.get_config(), "model": None}
+            content.update(json.dumps(_without_names(settings), sort_keys=True).encode())
     for weight in model.get_weights():
         content.update(repr((weight.shape, weight.dtype)).encode())
         content.update(weight.tobytes())
@@ -50,7 +55,7 @@ def teacher_digest(model: keras.Model) -> str:
 
 
 def _without_names(config: Any) -> Any:
-    """A configuration without names, which Keras numbers anew, and without what was built."""
+    """Removes names, which Keras numbers anew, and build shapes from a configuration."""
     if isinstance(config, dict):
         left_out = ("name", "build_config", "shared_object_id")
         return {key: _without_names(v) for key, v in config.items() if key not in left_out}

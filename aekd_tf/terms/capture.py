@@ -1,4 +1,4 @@
-"""What a layer gives on the way through a model, however the model is written."""
+"""Captures a layer's outputs inside a model, however the model is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from aekd_tf.keras_private import own_call, replace_call, restore_call
 
-# By layer and thread, who listens to what the layer gives; the last one in hears it.
+# Lists that collect outputs, by layer and thread; only the newest list receives an output.
 _LISTENERS: dict[int, dict[int, list[list[Any]]]] = {}
 
 _LOCK = threading.Lock()
@@ -20,9 +20,9 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def captured(layer: keras.layers.Layer) -> Iterator[list[Any]]:
-    """What `layer` gives while the context lasts, call by call, however its model is written.
+    """Yields a list that receives the output of each call of `layer` while the block lasts.
 
-    In this thread: under a strategy every replica is traced in a thread of its own.
+    Only calls in this thread count: a strategy traces every replica in a thread of its own.
     """
     outputs: list[Any] = []
     thread = threading.get_ident()
@@ -58,13 +58,17 @@ def _recording(layer: keras.layers.Layer, listeners: dict[int, list[list[Any]]])
 def with_features(
     model: keras.Model, layer: keras.layers.Layer, inputs: Any, training: bool
 ) -> tuple[Any, tf.Tensor]:
-    """`(outputs, what layer gave)` of one forward pass of `model`; ValueError unless once."""
+    """Returns the outputs of `model` and those of its `layer`, from one forward pass.
+
+    Raises:
+        ValueError: the model does not call the layer exactly once.
+    """
     with captured(layer) as features:
         outputs = model(inputs, training=training)
     if len(features) != 1:
         raise ValueError(
-            f"{model.name} calls its layer {layer.name!r} {len(features)} times a forward pass: a "
-            "hint needs a layer that is called once"
+            f"{model.name} calls its layer {layer.name!r} {len(features)} times per forward pass: "
+            "a hint requires a layer that is called once"
         )
     return outputs, tf.convert_to_tensor(features[0])
 
@@ -72,7 +76,7 @@ def with_features(
 def feature_shape(
     model: keras.Model, layer: keras.layers.Layer, input_shape: Any
 ) -> tuple[int | None, ...]:
-    """Shape of what `layer` gives where `model` is given inputs of `input_shape`."""
+    """Returns the shape of the output of `layer` when `model` gets inputs of `input_shape`."""
     try:
         shape = tuple(layer.output.shape)
     except (AttributeError, ValueError):  # not part of a functional graph
@@ -86,7 +90,7 @@ def feature_shape(
     specs = keras.tree.map_shape_structure(spec, input_shape)
 
     def last_features(inputs):
-        # A model that is not built yet may call its layers more than once.
+        # The first call of a model that is not built yet may call its layers more than once.
         with captured(layer) as features:
             model(inputs, training=False)
         return features[-1]

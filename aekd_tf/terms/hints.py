@@ -1,4 +1,4 @@
-"""Hints: teachers' feature maps as targets for the student's, through one regressor a teacher."""
+"""Hints: teachers' feature maps as targets for the student's, with one regressor per teacher."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from aekd_tf.keras_private import flatten_layers
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class Hints:
-    """Which feature maps are compared, and from when on.
+    """The feature maps that are compared, and the first epoch that compares them.
 
     Args:
-        student: name of the student's layer, e.g. `"stage2"`, wherever it is nested.
-        teachers: name of the teachers' layer, or a list with one name a teacher; by default
+        student: name of the student's layer, e.g. `"stage2"`; it may be nested.
+        teachers: name of the teachers' layer, or a list with one name per teacher; by default
             the same as the student's.
-        first_epoch: epochs before it (counted from 1) train without the hint term; the
-            authors' code starts with epoch 2. It takes effect in `fit`.
-        pooling: height and width of the squares that both maps are averaged over before they
-            are compared, which makes cached maps so much smaller; 1 for the maps as they are.
+        first_epoch: first epoch with the hint term, counted from 1; the authors' code starts
+            with epoch 2. It takes effect in `fit`.
+        pooling: side of the squares, in pixels, that both maps are averaged over before the
+            comparison. Cached maps shrink by its square. 1 leaves the maps as they are.
 
     Raises:
         ValueError: an empty name, `first_epoch` or `pooling` below 1.
@@ -49,13 +49,13 @@ class Hints:
         self.pooling = int(pooling)
 
     def teacher_layers(self, num_teachers: int) -> list[str]:
-        """The layer's name of each teacher; ValueError unless there are as many as teachers."""
+        """Returns one layer name per teacher; ValueError if their number differs."""
         if isinstance(self.teachers, str):
             return [self.teachers] * num_teachers
         if len(self.teachers) != num_teachers:
             raise ValueError(
                 f"hints name {len(self.teachers)} teachers' layers for {num_teachers} teachers: "
-                "give one name for all, or one each"
+                "give one name for all, or one per teacher"
             )
         return self.teachers
 
@@ -74,19 +74,19 @@ class Hints:
 
 @dataclasses.dataclass(frozen=True)
 class HintLayers:
-    """Layers of others, which Keras must not track as the distiller's own."""
+    """Layers of student and teachers, which Keras must not track as the distiller's own."""
 
     student: keras.layers.Layer
     teachers: list[keras.layers.Layer]
 
 
 def pooled(features: tf.Tensor, pooling: int) -> tf.Tensor:
-    """`features [B, h, w, c]` averaged over squares of `pooling` pixels."""
+    """Averages `features [B, h, w, c]` over squares of `pooling` by `pooling` pixels."""
     return tf.nn.avg_pool2d(features, pooling, pooling, "VALID") if pooling > 1 else features
 
 
 def pooled_shape(shape: Sequence[Any], pooling: int) -> tuple[Any, ...]:
-    """The shape that `pooled` gives; ValueError where the map is smaller than a square."""
+    """Returns the shape that `pooled` gives; ValueError if the map is smaller than a square."""
     shape = tuple(shape)
     if pooling == 1:
         return shape
@@ -106,35 +106,35 @@ class HintStart(keras.callbacks.Callback):
 
 
 def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
-    """Eq. 5, `1/2 || f_t - r(f_s) ||^2`, divided by the number of entries of the map.
+    """Computes Eq. 5, `1/2 || f_t - r(f_s) ||^2`, divided by the number of entries of the map.
 
-    So beta means the same whatever the map's size; it is half the mean squared error of the
-    authors' code.
+    The division makes beta independent of the map's size. The loss is half the mean squared
+    error of the authors' code.
 
     Args:
         teacher_features: `[B, ...]`, any float dtype.
-        regressed: of the same shape.
+        regressed: the regressor's output, same shape.
 
     Returns:
-        `[B]` float32, one value an example.
+        `[B]` float32, one value per example.
     """
     difference = tf.cast(teacher_features, tf.float32) - tf.cast(regressed, tf.float32)
     return tf.reduce_mean(tf.square(difference), list(range(1, difference.shape.rank))) / 2
 
 
 def find_layer(model: keras.Model, name: str) -> keras.layers.Layer:
-    """The layer of that name in `model`, nested models included.
+    """Returns the layer of that name in `model`, nested models included.
 
     Raises:
-        ValueError: no layer or several of that name; the message lists the names there are.
+        ValueError: no layer or several of that name; the message lists the names.
     """
     layers = [layer for layer in flatten_layers(model) if layer is not model]
-    found = [layer for layer in layers if layer.name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{model.name} has {len(found)} layers {name!r}: a hint needs one")
-    kinds = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.BatchNormalization)
-    names = [layer.name for layer in layers if not isinstance(layer, kinds)]
+    matches = [layer for layer in layers if layer.name == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ValueError(f"{model.name} has {len(matches)} layers {name!r}: a hint requires one")
+    unlisted = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.BatchNormalization)
+    names = [layer.name for layer in layers if not isinstance(layer, unlisted)]
     shown = ", ".join(names[:60]) + (", ..." if len(names) > 60 else "")
     raise ValueError(f"{model.name} has no layer {name!r}; its layers are {shown}")

@@ -14,9 +14,10 @@ from aekd_tf.training.replicas import num_replicas
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class HintRegressors(keras.layers.Layer):
-    """The regressors r_m, one a teacher, from the student's feature map to the teachers'."""
+    """The regressors r_m, one per teacher, from the student's feature map to the teachers'."""
 
     def build_for(self, student_shape: Any, teacher_shapes: Sequence[Any]) -> None:
+        """Builds one regressor per teacher; the shapes have the batch axis first."""
         self.regressors = [
             Regressor(student_shape, shape, name=f"regressor_{index}", dtype=self.dtype_policy)
             for index, shape in enumerate(teacher_shapes)
@@ -30,14 +31,19 @@ class HintRegressors(keras.layers.Layer):
         example_weight: tf.Tensor,
         count: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Every teacher's hint loss, and its gradient w.r.t. the student's feature map.
+        """Computes every teacher's hint loss and its gradient w.r.t. the student's feature map.
 
-        `count` is the size of the global batch, float32.
-        Under an outer tape the losses also lead to the regressors and the student.
+        An outer tape can differentiate the losses w.r.t. the regressors and the student.
+
+        Args:
+            student_map: `[B, h, w, c]`.
+            teacher_maps: M maps, batch axis first.
+            example_weight: `[B]`, each example's share in the batch loss.
+            count: size of the global batch, float32.
 
         Returns:
-            `(losses [M], gradients [M, B, h, w, c])`, float32; of the latter gradients are
-            stopped.
+            `(losses [M], gradients [M, B, h, w, c])`, float32. No gradient flows through the
+            gradients.
         """
         copies = [tf.identity(student_map) for _ in teacher_maps]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -48,7 +54,7 @@ class HintRegressors(keras.layers.Layer):
                     self.regressors, copies, teacher_maps, strict=True
                 )
             ]
-            # In float16 the gradient of a mean over a map would be too small for its numbers.
+            # In float16 the gradient of a mean over a map would underflow.
             size = count * float(student_map.shape[1:].num_elements())
             scaled = [size * loss for loss in losses]
         gradients = tf.cast(tf.stack(tape.gradient(scaled, copies)), tf.float32) / size
@@ -56,17 +62,17 @@ class HintRegressors(keras.layers.Layer):
 
 
 class Regressor(keras.layers.Layer):
-    """r_m: from the student's feature map `[B, h, w, c]` to the teacher's.
+    """The regressor r_m, from the student's feature map `[B, h, w, c]` to the teacher's.
 
-    A convolution of stride 2 where the student's map is twice as large, a transposed one
-    where it is half, else one whose kernel is as large as the difference; then batch norm
-    and ReLU.
+    It is a convolution, then batch norm and ReLU. The convolution has stride 2 if the student's
+    map is twice as large, and is transposed if the map is half as large. Otherwise its kernel,
+    1 + the difference of the sizes, aligns the maps.
 
     Args:
-        student_shape, teacher_shape: of the maps, batch axis first.
+        student_shape, teacher_shape: shapes of the maps, batch axis first.
 
     Raises:
-        ValueError: maps that cannot be aligned so; the message names both shapes.
+        ValueError: maps that cannot be aligned this way; the message names both shapes.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class Regressor(keras.layers.Layer):
         teacher: tuple[Any, ...] = tuple(teacher_shape[1:])
         refusal = ValueError(
             f"feature maps {student} of the student and {teacher} of a teacher cannot be aligned: "
-            "choose layers that give [height, width, channels], of which the student's is half "
+            "choose layers that give [height, width, channels]; the student's map must be half "
             "the teacher's size, twice it, or at least as large"
         )
         if len(student) != 3 or len(teacher) != 3 or None in student + teacher:

@@ -1,4 +1,4 @@
-"""The best epoch on the validation data."""
+"""Remembers the best epoch on the validation data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ class BestEpoch(keras.callbacks.Callback):
     """Remembers the weights of the epoch with the best validation accuracy.
 
     Args:
-        model: the network whose weights to keep (the student of a distiller).
+        network: the network whose weights to keep, e.g. the student of a distiller.
+
+    Attributes:
+        accuracy: validation accuracy of the best epoch, from 0 to 1; -1 before the first.
+        epoch: the best epoch, counted from 1.
+        weights: the network's weights after it.
     """
 
     def __init__(self, network: keras.Model):
@@ -27,16 +32,16 @@ class BestEpoch(keras.callbacks.Callback):
             self.weights = self.network.get_weights()
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:
-        """What a checkpoint keeps of it, as JSON and as arrays."""
+        """Returns what a checkpoint stores, as content for JSON and as arrays."""
         return {"accuracy": self.accuracy, "epoch": self.epoch}, self.weights
 
     def restore(self, content: dict[str, Any], weights: list[Any]) -> None:
-        """Takes up a state again."""
+        """Restores what `state` returned."""
         self.accuracy, self.epoch = float(content["accuracy"]), int(content["epoch"])
         self.weights = weights
 
     def restored(self) -> keras.Model:
-        """A copy of the network as it was at the best epoch."""
+        """Returns a copy of the network with the weights of the best epoch."""
         best = keras.models.clone_model(self.network)
         best.set_weights(self.weights)
         return best

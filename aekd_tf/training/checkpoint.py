@@ -1,4 +1,4 @@
-"""A training's whole state in one file, from which it goes on as if never interrupted."""
+"""Stores a training's whole state in one file, from which the training can go on exactly."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MAGIC = b"aekd_tf checkpoint 1\n"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that must not be used; the message names it and says what to do."""
+    """A checkpoint that must not be used; the message names it and the remedy."""
 
 
 def save(path: str, content: dict[str, Any], arrays: Sequence[np.ndarray]) -> None:
     """Writes a checkpoint whole or not at all, and keeps the one before as `<path>.previous`.
 
     Args:
-        path: of the file.
-        content: for JSON.
-        arrays: of numbers, read back in the same order.
+        path: path of the file.
+        content: content for JSON.
+        arrays: arrays of numbers, read back in the same order.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: the file cannot be written; an earlier checkpoint is untouched.
     """
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
@@ -43,12 +43,13 @@ def save(path: str, content: dict[str, Any], arrays: Sequence[np.ndarray]) -> No
 
 
 def load(path: str) -> tuple[dict[str, Any], list[np.ndarray], list[str]] | None:
-    """The newest checkpoint that is whole: `(content, arrays, warnings)`, or None if none is there.
+    """Reads the newest checkpoint that is whole; a warning names each damaged one.
 
-    A damaged file is passed over for the previous one, with a warning that names it.
+    Returns:
+        `(content, arrays, warnings)`, or None if there is no checkpoint.
 
     Raises:
-        CheckpointError: there are only damaged ones.
+        CheckpointError: all checkpoints are damaged.
     """
     warnings: list[str] = []
     for candidate in (path, previous(path)):
@@ -81,12 +82,12 @@ def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
 
 
 def remove(path: str) -> None:
-    """Deletes a checkpoint that has served."""
+    """Deletes a checkpoint that is no longer needed, and the one before it."""
     for file in (path, previous(path)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(file)
 
 
 def previous(path: str) -> str:
-    """Where the checkpoint before the newest is kept."""
+    """Returns the path of the checkpoint before the newest."""
     return f"{path}.previous"

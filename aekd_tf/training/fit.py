@@ -26,18 +26,18 @@ from aekd_tf.training.stop import SIGNALS
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How one network is trained, and where the training's state is kept.
+    """The settings of one network's training, and the place of its state.
 
     Attributes:
-        label: what the progress bar calls it.
+        label: title of the progress bar.
         epochs: number of epochs.
         batch_size: images per step, over all devices.
-        seed: of the order and of the augmentation.
-        learning_rate: of SGD at the start.
+        seed: seed of the order and of the augmentation.
+        learning_rate: learning rate of SGD at the start.
         milestones: shares of the epochs, each between 0 and 1, after which the learning rate
             falls to a tenth.
         l2: weight decay, as part of the gradient.
-        checkpoint: file that the training's state is saved to, and taken up from.
+        checkpoint: file that the training's state is saved to and restored from.
         identity: what the training is; a checkpoint of another training is refused.
         checkpoint_every: steps or time between two checkpoints, see `parse_interval`.
         log_dir: directory of TensorBoard's files; None writes none.
@@ -63,7 +63,7 @@ class Training:
 
 
 def start_reproducibly(seed: int, jit_compile: bool) -> None:
-    """Seeds everything and asks for deterministic kernels, which XLA does not take orders on."""
+    """Seeds everything and, without XLA, asks for deterministic kernels."""
     keras.utils.set_random_seed(seed)
     if not jit_compile:
         tf.config.experimental.enable_op_determinism()
@@ -80,14 +80,14 @@ def train(
     """Trains `model` and returns the history of all epochs and the best epoch.
 
     Args:
-        model: what is fitted: `network` itself, or a distiller around it. A compiled model
-            starts anew with the weights it has, and its optimizer without a past. Its traces
-            serve again, so the settings must be those of the first time.
+        model: the model to fit: `network` itself, or a distiller around it. A compiled model
+            starts anew from its current weights and with a fresh optimizer state. Its traces
+            are reused, so the settings must be those of the first time.
         network: the classifier that is trained.
-        dataset: from `data.load`.
-        training: how.
+        dataset: data set from `data.load`.
+        training: settings of the training.
         views: further arguments of `data.training_pipeline`.
-        callbacks: more callbacks of the `fit`.
+        callbacks: more callbacks for `fit`.
 
     Returns:
         Lists of figures by name, one entry per epoch, and the best epoch on the validation
@@ -136,7 +136,7 @@ def _build(model: keras.Model, dataset: Dataset) -> None:
         with model.distribute_strategy.scope():
             model.build((None, *dataset.image_shape))
     if model.distribute_strategy is tf.distribute.get_strategy():  # none, or Keras builds them
-        # Metrics have variables, which a checkpoint may hold, from their first use on.
+        # A metric creates its variables, which a checkpoint may hold, on first use.
         model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
 
 
@@ -149,13 +149,14 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     steps, epochs, log_dir = resumable.steps_per_epoch, training.epochs, training.log_dir
-    writes = model.distribute_strategy.extended.should_save_summary  # of a cluster, the chief
-    if log_dir and not resumable.position and writes:  # of a training that was interrupted
+    writes = model.distribute_strategy.extended.should_save_summary  # in a cluster only the chief
+    if log_dir and not resumable.position and writes:
+        # Logs without a checkpoint are left from a training that was interrupted early.
         shutil.rmtree(log_dir, ignore_errors=True)
     bar = ProgressBar(training.label, steps * epochs, resumable.position, training.progress)
     logs = [DistillationTensorBoard(log_dir)] if log_dir else []
     with SIGNALS.held(), contextlib.closing(bar):
-        # The rest of an epoch that was begun, then the epochs to come.
+        # One `fit` finishes an interrupted epoch, which has fewer steps; one does the others.
         for until in sorted({min(resumable.epoch + (resumable.step > 0), epochs), epochs}):
             if resumable.epoch >= until:
                 continue
@@ -182,7 +183,7 @@ def _fit(
 
 
 def _distributed(pipeline: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
-    """Returns the batches of `pipeline`, of which each replica gets its part."""
+    """Returns the batches of `pipeline`, split among the replicas."""
     total = strategy.num_replicas_in_sync
     if total == 1:
         return pipeline()

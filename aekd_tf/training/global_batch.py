@@ -1,4 +1,4 @@
-"""Training steps on several replicas that are the step of one device on the global batch."""
+"""Makes a training step on several replicas equal the step of one device on the global batch."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from aekd_tf.training.replicas import batch_size, num_replicas, summed
 class GlobalBatch(BuiltFromOneReplica):
     """A model whose training step under a strategy equals that of one device.
 
-    Keras averages each replica's losses by themselves, which is another loss where the
-    replicas' parts of a batch differ in size, and clips gradients before they are summed.
-    Here every replica's loss is its share of the global mean, and what acts on gradients acts
-    on the global ones. Batch norm sees the global batch where it is made with
-    `synchronized=True`; without, it is Keras's own, by replica, and no replica may be without
-    examples.
+    Keras averages the losses of each replica separately, which gives another loss if the
+    replicas' parts of a batch differ in size. It also clips gradients before they are summed.
+    Here every replica's loss is its share of the global mean, and clipping acts on the global
+    gradients.
+
+    Batch norm sees the global batch if it is made with `synchronized=True`. Otherwise it sees
+    one replica's part, as in Keras, and no replica may be without examples.
     """
 
     _evaluating = False
 
     def compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
-        """The compiled loss as this replica's part of the global batch's: the parts sum to it.
+        """Returns this replica's part of the compiled loss; the parts sum to the global loss.
 
-        `share` is this replica's part of the examples.
+        `share` is the replica's share of the examples, from 0 to 1.
         """
         loss = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
         if loss is None:
@@ -47,21 +48,21 @@ class GlobalBatch(BuiltFromOneReplica):
         return loss * num_replicas() * share
 
     def _reductions(self) -> set[Any]:
-        """Of the compiled losses; a function of examples is averaged."""
+        """Returns the reductions of the compiled losses; Keras averages a plain function."""
         losses = keras.tree.flatten(self.loss)
         return {getattr(loss, "reduction", "mean") for loss in losses if loss is not None}
 
     def regularization_share(self) -> tf.Tensor:
-        """The layers' own losses, of which each replica adds its part."""
+        """Returns this replica's part of the layers' own losses."""
         losses = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *losses]) / num_replicas()
 
     def apply_summed(self, gradients: Sequence[Any]) -> None:
-        """One optimizer step by the sum of the replicas' gradients, clipped after summing."""
+        """Takes an optimizer step by the sum of the replicas' gradients, clipped after summing."""
         variables = self.trainable_variables
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         clips = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue
-        # Keras clips, and looks for overflows, before the optimizer sums over the replicas.
+        # Keras would clip, and check for overflows, before it sums over the replicas.
         if num_replicas() > 1 and (clips or optimizer is not self.optimizer):
             pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
             variables = [variable for _, variable in pairs]
@@ -76,24 +77,27 @@ class GlobalBatch(BuiltFromOneReplica):
             if optimizer is not self.optimizer:  # an overflow must still show after clipping
                 both = zip(clipped, gradients, strict=True)
                 clipped = [tf.where(tf.math.is_finite(g), c, g) for c, g in both]
-            # The optimizer will sum again; what it would clip then is short enough.
+            # The optimizer sums again, hence the division; its own clipping then does nothing.
             gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
         self.optimizer.apply(gradients, variables)
 
     def track(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
-        """Adds a step's global value, of which `part` is this replica's, to a mean over examples.
+        """Adds a step's global value to a mean over examples.
 
-        `count` is the number of examples of the global batch.
+        Args:
+            tracker: the mean.
+            part: this replica's part of the value; the parts sum to it.
+            count: number of examples of the global batch.
         """
         replicas = num_replicas()
         weight = tf.cast(count, tf.float32) / replicas
         tracker.update_state(part * replicas, sample_weight=weight)
 
     def check_scope(self) -> None:
-        """Refuses, before training starts, what was made in another scope than this model.
+        """Checks that everything was made in the same strategy's scope as this model.
 
         Raises:
-            ValueError: it names what was made elsewhere and says how it must be made.
+            ValueError: a part was not; the message names it and says how to make it.
         """
         strategy = self.distribute_strategy.extended
         kinds = {
@@ -113,11 +117,11 @@ class GlobalBatch(BuiltFromOneReplica):
                     )
 
     def other_variables(self) -> dict[str, list[Any]]:
-        """Of what else takes part in a step, by its name, for `check_scope`."""
+        """Returns the variables of other models that a step uses, by name, for `check_scope`."""
         return {}
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; refuses before it starts what several replicas cannot do."""
+        """Trains as `keras.Model.fit`, but first refuses what several replicas cannot do."""
         assert_compiled(self, "fit")
         self.check_scope()
         if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -131,12 +135,12 @@ class GlobalBatch(BuiltFromOneReplica):
             "jit_compile=True cannot compile a step of several replicas: use jit_compile=False": (
                 self.jit_compile is True and not self._on_tpu
             ),
-            "steps_per_execution above 1 is not there under a strategy: use a larger batch": (
+            "steps_per_execution above 1 is not supported under a strategy: use a larger batch": (
                 self.steps_per_execution > 1 and not self._on_tpu
             ),
-            "gradient_accumulation_steps is not there under a strategy: more replicas or a "
+            "gradient_accumulation_steps is not supported under a strategy: more replicas or a "
             "larger batch do the same": bool(optimizer and optimizer.gradient_accumulation_steps),
-            "ema_overwrite_frequency is not there under a strategy: use use_ema alone": bool(
+            "ema_overwrite_frequency is not supported under a strategy: use use_ema alone": bool(
                 optimizer and optimizer.use_ema and optimizer.ema_overwrite_frequency
             ),
             "losses whose reduction is none or mean_with_sample_weight, or not the same for all, "
@@ -154,13 +158,13 @@ class GlobalBatch(BuiltFromOneReplica):
         return isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
 
     def reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """What a step returns: Keras averages over workers along an axis, which must be there."""
+        """Returns a step's logs; those of a cluster get an axis, along which Keras averages."""
         if not in_cluster(self.distribute_strategy):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
 
     def unused_in_evaluation(self) -> set[str]:
-        """Names of the metrics that only training updates."""
+        """Returns the names of the metrics that only training updates."""
         return set()
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -175,7 +179,7 @@ class GlobalBatch(BuiltFromOneReplica):
         return {name: value for name, value in logs.items() if name not in unused}
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`."""
+        """Evaluates as `keras.Model.evaluate`."""
         self._evaluating = True
         try:
             return super().evaluate(*args, **kwargs)
@@ -185,15 +189,15 @@ class GlobalBatch(BuiltFromOneReplica):
     def get_metrics_result(self) -> dict[str, Any]:
         # Names that differ from a step's would make Keras report the mean over the replicas.
         unused = self.unused_in_evaluation() if self._evaluating else ()
-        found = super().get_metrics_result()
-        return {name: value for name, value in found.items() if name not in unused}
+        results = super().get_metrics_result()
+        return {name: value for name, value in results.items() if name not in unused}
 
 
 class SupervisedModel(GlobalBatch):
     """A classifier that learns from labels alone, by the same step as a distiller.
 
     Args:
-        network: from inputs to logits.
+        network: Keras model from inputs to logits.
     """
 
     def __init__(self, network: keras.Model):

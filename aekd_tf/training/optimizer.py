@@ -1,4 +1,4 @@
-"""SGD with the weight decay of the paper's recipe."""
+"""SGD with the weight decay of the paper's recipe (section 4.1)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import keras
 class SGDWithL2(keras.optimizers.SGD):
     """SGD whose weight decay is part of the gradient, and so of the momentum.
 
-    The recipe's 5e-4 means this. Keras's own `weight_decay` is decoupled: with momentum
+    The recipe's 5e-4 has this meaning. Keras's own `weight_decay` is decoupled: with momentum
     0.9 it would be about ten times weaker.
 
     Args:
         l2: coefficient of the variable in its gradient.
-        **kwargs: of `keras.optimizers.SGD`.
+        **kwargs: arguments of `keras.optimizers.SGD`.
     """
 
     def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any):

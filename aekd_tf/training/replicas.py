@@ -9,17 +9,17 @@ import tensorflow as tf
 
 
 def num_replicas() -> int:
-    """How many replicas step together, from 1."""
+    """Returns the number of replicas that step together, at least 1."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def summed(values: Any) -> Any:
-    """`values`, a tensor or a structure of them, summed over the replicas."""
+    """Returns `values`, a tensor or a structure of tensors, summed over the replicas."""
     if num_replicas() == 1:
         return values
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def batch_size(inputs: Any) -> tf.Tensor:
-    """Examples in this replica's part of the batch, 0 or more."""
+    """Returns the number of examples in this replica's part of the batch, 0 or more."""
     return tf.shape(next(x for x in keras.tree.flatten(inputs) if x is not None))[0]

@@ -23,17 +23,21 @@ class DivergedError(RuntimeError):
 class Resumable(keras.callbacks.Callback):
     """Saves everything a training needs to go on, and puts it back.
 
-    Saved are all variables of the model (weights, batch norm statistics, seed generators, metrics),
-    the optimizer's, the best epoch so far, the history and the position in the data: a
-    training that goes on ends with the same weights, bit for bit, as one that was never
-    stopped.
+    A training that goes on ends with the same weights, bit for bit, as one that was never
+    stopped. The checkpoint holds all variables of the model (weights, batch norm statistics,
+    seed generators, metrics) and of the optimizer. It also holds the best epoch so far, the
+    history and the position in the data.
 
     Args:
-        path: of the checkpoint.
-        identity: what the training is; a checkpoint of another is refused.
+        path: path of the checkpoint.
+        identity: what the training is; a checkpoint of another training is refused.
         best: a `BestEpoch` callback, whose state is part of the training's.
-        steps_per_epoch, epochs: of the training.
+        steps_per_epoch, epochs: length of the training.
         every: `(steps, None)` or `(None, seconds)` between two checkpoints.
+
+    Attributes:
+        epoch, step: position in the training, from 0.
+        history: lists of figures by name, one entry per epoch.
 
     Raises:
         CheckpointError: the checkpoint there is damaged, or of another training; the message
@@ -58,9 +62,9 @@ class Resumable(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self._arrays: list[np.ndarray] | None = None
         self._offset = 0
-        found = checkpoint.load(path)
-        if found is not None:
-            content, self._arrays, warnings = found
+        saved = checkpoint.load(path)
+        if saved is not None:
+            content, self._arrays, warnings = saved
             self._check(content.get("identity"))
             self.epoch, self.step = int(content["epoch"]), int(content["step"])
             self.history, self._best = content["history"], content["best"]
@@ -71,23 +75,23 @@ class Resumable(keras.callbacks.Callback):
 
     @property
     def position(self) -> int:
-        """Steps that are done."""
+        """Returns the number of finished steps."""
         return self.epoch * self.steps_per_epoch + self.step
 
-    def _check(self, theirs: Any) -> None:
-        theirs = theirs if isinstance(theirs, dict) else {}
-        differ = [name for name in {**self.identity, **theirs} if self._differs(name, theirs)]
+    def _check(self, recorded: Any) -> None:
+        recorded = recorded if isinstance(recorded, dict) else {}
+        differ = [name for name in {**self.identity, **recorded} if self._differs(name, recorded)]
         if differ:
             named = ", ".join(
-                f"{name}={theirs.get(name)} (now {self.identity.get(name)})" for name in differ
+                f"{name}={recorded.get(name)} (now {self.identity.get(name)})" for name in differ
             )
             raise checkpoint.CheckpointError(
                 f"checkpoint {self.path} is of a training with {named}: delete it to train from "
                 "the start, or ask for the same again"
             )
 
-    def _differs(self, name: str, theirs: dict[str, Any]) -> bool:
-        return theirs.get(name) != self.identity.get(name)
+    def _differs(self, name: str, recorded: dict[str, Any]) -> bool:
+        return recorded.get(name) != self.identity.get(name)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._saved_at = time.monotonic()
@@ -98,7 +102,7 @@ class Resumable(keras.callbacks.Callback):
         if self._arrays is None:
             self.step = self._offset = 0
             return
-        # After Keras has reset the metrics, which are part of what is restored.
+        # Not before the epoch begins: Keras resets the metrics, which are restored too.
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         variables = self._variables()
@@ -119,12 +123,12 @@ class Resumable(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step = self._offset + batch + 1
         self._check_loss(logs or {})
-        if self.step < self.steps_per_epoch:  # else the end of the epoch is part of it
+        if self.step < self.steps_per_epoch:  # else `on_epoch_end` saves
             self._save_if_due()
 
     def _save_if_due(self) -> None:
         if SIGNALS.received is not None:
-            if self._clustered:  # the other workers go on, and could not take part
+            if self._clustered:  # saving requires all workers, and the others go on
                 place = f" at step {self.position} of {self.total_steps}, which is not saved"
                 raise Stopped(SIGNALS.received, place)
             self.save()
@@ -149,7 +153,7 @@ class Resumable(keras.callbacks.Callback):
             return
         scale = getattr(self.model.optimizer, "dynamic_scale", None)
         if scale is not None and float(keras.ops.convert_to_numpy(scale)) >= 1:
-            return  # an overflow of float16, whose update the optimizer has left out
+            return  # an overflow of float16, whose update the optimizer has skipped
         parts = [name for name in ("student_loss", "kd_loss", "hint_loss") if name in logs]
         bad = [name for name in parts if not math.isfinite(float(logs[name]))]
         saved = f"the last checkpoint is {self.path}" if self._last else "no checkpoint was made"
@@ -169,7 +173,7 @@ class Resumable(keras.callbacks.Callback):
             "history": self.history,
             "best": best,
         }
-        # All workers of a cluster read, as metrics are summed over them; the chief writes.
+        # All workers must read, because metrics are summed over them; only the chief writes.
         values = [np.asarray(keras.ops.convert_to_numpy(v)) for v in self._variables()]
         if self.model.distribute_strategy.extended.should_checkpoint:
             checkpoint.save(self.path, content, [*values, *arrays])
@@ -177,7 +181,7 @@ class Resumable(keras.callbacks.Callback):
 
     @property
     def _clustered(self) -> bool:
-        """Whether workers in other processes train along."""
+        """Tells whether workers in other processes take part."""
         return isinstance(self.model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def _variables(self) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """SIGTERM or Ctrl-C; `signal` says which, the message where the work was saved."""
+    """SIGTERM or Ctrl-C; `signal` is its number, and the message says what was saved."""
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(message)
@@ -17,7 +17,11 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """SIGTERM and SIGINT, as `Stopped` at once, or noted while a training can save itself."""
+    """Turns SIGTERM and SIGINT into `Stopped`, at once or after a training has saved itself.
+
+    Attributes:
+        received: number of the last signal; None before the first.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -25,7 +29,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """While it lasts, the two signals raise `Stopped` in the main thread."""
+        """Makes the two signals raise `Stopped` in the main thread while the block lasts."""
         self.received = None
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in before:
@@ -38,7 +42,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """While it lasts, the first signal is only noted, in `received`."""
+        """Records the first signal in `received`, without raising, while the block lasts."""
         self._holding = True
         try:
             yield
@@ -46,7 +50,7 @@ class StopSignals:
             self._holding = False
 
     def check(self) -> None:
-        """Raises `Stopped` if a signal was noted."""
+        """Raises `Stopped` if a signal was recorded."""
         if self.received is not None:
             raise Stopped(self.received)
 

@@ -10,10 +10,10 @@ from aekd_tf.weightings.uniform import UniformWeighting
 
 
 def get(identifier: str | Weighting) -> Weighting:
-    """The weighting of that name (`"aekd"`, `"average"`, `"average_outputs"`) or the one given.
+    """Returns a weighting by name (`"aekd"`, `"average"`, `"average_outputs"`), or the one given.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        ValueError: unknown name; the message lists the names.
     """
     if isinstance(identifier, Weighting):
         return identifier

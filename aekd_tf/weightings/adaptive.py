@@ -18,12 +18,11 @@ class AdaptiveWeighting(Weighting):
     """AE-KD: the weights whose gradient most teachers agree with (Eq. 10 and 13).
 
     Args:
-        tolerance: the cap C on any one teacher's weight, in `[1/M, 1]`. 1/M is the plain
+        tolerance: the cap C on each teacher's weight, in `[1/M, 1]`. 1/M is the plain
             average; 1 is the minimum-norm point of MGDA, which no teacher opposes.
         batch_gradient: `"mean"` (the authors' code) or `"full"` (Eq. 15 as written).
-        normalize: scale the gradients to unit length before the solve, then divide the
-            weights by the lengths and renormalize. The cap holds before that division,
-            not after it.
+        normalize: whether to scale the gradients to unit length before the solve. The weights
+            are then divided by the lengths and renormalized, and may exceed the cap.
         solver: `"smo"`, `"projected"`, `"cvxopt"` or `"libsvm"`; see
             `solve_capped_simplex_qp`. The last two leave the graph and exclude XLA.
 
@@ -58,7 +57,7 @@ class AdaptiveWeighting(Weighting):
         return self._solve(gram, self.tolerance if size > 1 else 1.0, uniform)
 
     def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The QP over the teachers that are live, their cap at least one over their number."""
+        """Solves the QP over the live teachers; their cap is at least one over their number."""
         uniform = uniform_among(live)
         # One teacher takes all the weight, whatever the cap.
         cap = self.tolerance if gram.shape[-1] > 1 else 1.0
@@ -76,7 +75,7 @@ class AdaptiveWeighting(Weighting):
             return weights, gap
         gram = tf.stop_gradient(gram)
         lengths = tf.sqrt(tf.linalg.diag_part(gram))
-        # A teacher without a gradient has no direction: it stays of length zero.
+        # A teacher without a gradient has no direction: its length stays zero.
         unit = tf.math.divide_no_nan(gram, lengths[:, None] * lengths[None, :])
         weights, gap, _ = solve_capped_simplex_qp(unit, tolerance, solver=self.solver)
         longest = tf.reduce_max(lengths)

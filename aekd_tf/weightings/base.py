@@ -1,4 +1,4 @@
-"""A weighting turns the Gram matrix of the teachers' gradients into teacher weights."""
+"""The base of weightings, which turn the teachers' Gram matrix into teacher weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Weighting:
 
     Attributes:
         batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch.
-        leaves_graph: True where the weighting cannot be compiled by XLA.
-        average: `"losses"`, or `"outputs"` where one loss against the mean of the teachers'
-            softened outputs takes the place of the weighed losses.
+        leaves_graph: True if XLA cannot compile the weighting.
+        average: `"losses"`, or `"outputs"` if one loss against the mean of the teachers'
+            softened outputs replaces the weighted losses.
     """
 
     batch_gradient: str = "mean"
@@ -23,20 +23,20 @@ class Weighting:
 
     @property
     def description(self) -> str:
-        """Its name and settings, for messages."""
+        """Returns the weighting's name and settings, for messages."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({settings})"
 
     def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Weights for `gram [M, M]`: `(weights [M], gap [])`, no gradient through either."""
+        """Returns `(weights [M], gap [])` for `gram [M, M]`, without a gradient through either."""
         raise NotImplementedError
 
     def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same where only some teachers may have weight: those of `live [M]`, bool.
+        """Returns `(weights [M], gap [])` when only the teachers of `live [M]` may have weight.
 
-        The outputs of the others were not finite. All weights are zero where nobody is left.
-        By default the others are taken for teachers without a gradient, and what weight they
-        get is shared among those live in proportion.
+        The outputs of the other teachers were not finite. All weights are zero if no teacher is
+        live. By default the others count as teachers without a gradient. The weight that they
+        would get is shared among the live teachers in proportion.
         """
         weights, gap = self(tf.where(live[:, None] & live[None, :], gram, 0.0))
         kept = tf.where(live, weights, 0.0)
@@ -56,6 +56,6 @@ class Weighting:
 
 
 def uniform_among(live: tf.Tensor) -> tf.Tensor:
-    """`[M]` float32: one over their number for the teachers that are live, else zero."""
+    """Returns `[M]` float32: 1 / (number of live teachers) for those, zero for the others."""
     mask = tf.cast(live, tf.float32)
     return mask / tf.maximum(tf.reduce_sum(mask), 1.0)

@@ -14,12 +14,12 @@ from aekd_tf.weightings.base import Weighting
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class UniformWeighting(Weighting):
-    """Every teacher alike: AVER, the plain average of the teachers' losses (Eq. 2).
+    """Equal weights: AVER, the plain average of the teachers' losses (Eq. 2).
 
     Args:
         average: `"losses"`, or `"outputs"` for one loss against the mean of the teachers'
-            softened outputs. Proposition 1: the same training, `kd_loss` differing by what
-            has no gradient.
+            softened outputs. Both train alike (Proposition 1): their `kd_loss` differs only by
+            a term without a gradient.
 
     Raises:
         ValueError: an unknown `average`.

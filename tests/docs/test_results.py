@@ -42,7 +42,7 @@ def test_reports_are_complete_and_as_rendered(write, name, tmp_path):
     run = DOCS / "results" / name
     asked = paper.parse([*write.ASKED[name].split(), f"--output_dir={tmp_path}"])
     results = cells.read(str(run / "results.csv"))
-    assert [cell for cell in paper.wanted(asked) if cell not in results] == []
+    assert [cell for cell in paper.requested_cells(asked) if cell not in results] == []
     for file in ("results.csv", "trajectories.json"):
         (tmp_path / file).write_bytes((run / file).read_bytes())
     main("paper", [*write.ASKED[name].split(), f"--output_dir={tmp_path}", "--render"])

@@ -81,9 +81,9 @@ def test_damaged_results_are_named(tmp_path, old, new):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing is asked for: give --table, --figure or --question"),
-        (["--table=4"], "table is 4: choose of 1, 2, 3"),
-        (["--figure=1"], "figure is 1: choose of 2, 3"),
+        ([], "nothing is requested: give --table, --figure or --question"),
+        (["--table=4"], "table is 4: choose from 1, 2, 3"),
+        (["--figure=1"], "figure is 1: choose from 2, 3"),
         (["--table=one"], "table is one: give numbers"),
         (["--table=3"], "table 3 is ImageNet's: give --preset=paper"),
         (["--table=1", "--preset=large"], "unknown preset 'large': choose one of digits, quick"),
@@ -232,4 +232,5 @@ def test_differences_are_paired_by_seed():
 def test_commands_name_all_that_a_report_needs():
     config = paper.parse(["--table=1", "--figure=2,3", "--preset=quick"])
     assert (config.seeds, config.output_dir) == (3, "runs/paper_quick")
-    assert len(paper.wanted(config)) == len(set(paper.wanted(config)))
+    requested = paper.requested_cells(config)
+    assert len(requested) == len(set(requested))

@@ -53,7 +53,7 @@ def test_evaluate_needs_labels(teachers, toy_data):
         ensemble.evaluate(x)
     with pytest.raises(ValueError, match="needs labels"):
         ensemble.evaluate(tf.data.Dataset.from_tensor_slices(x).batch(8))
-    with pytest.raises(ValueError, match="one integer an example"):
+    with pytest.raises(ValueError, match="one integer per example"):
         ensemble.evaluate(x, np.eye(3)[y])
     assert ensemble.evaluate(x, y[:, None]) == ensemble.evaluate(x, y)
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from aekd_tf import AdaptiveWeighting, EnsembleDistiller, UniformWeighting
-from aekd_tf.teachers.finite import finite_or_absent
+from aekd_tf.teachers.finite import zero_unless_finite
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -19,10 +19,10 @@ def gram_of(size, seed=0):
 @pytest.mark.parametrize("tolerance", [0.2, 0.3, 1.0])
 def test_the_others_are_weighed_as_if_alone(solver, normalize, tolerance):
     gram = gram_of(5)
-    present = tf.constant([True, False, True, True, False])
+    live = tf.constant([True, False, True, True, False])
     weighting = AdaptiveWeighting(tolerance, normalize=normalize, solver=solver)
-    weights, gap = weighting.among(gram, present)
-    kept = np.flatnonzero(present)
+    weights, gap = weighting.among(gram, live)
+    kept = np.flatnonzero(live)
     alone = AdaptiveWeighting(max(tolerance, 1 / 3), normalize=normalize, solver=solver)
     expected, _ = alone(tf.constant(gram.numpy()[np.ix_(kept, kept)]))
     np.testing.assert_allclose(weights.numpy()[kept], expected, atol=2e-4)
@@ -44,8 +44,8 @@ def test_all_and_none(weighting):
 
 def test_an_output_with_one_bad_number_is_absent():
     outputs = [tf.ones([2, 3]), tf.constant([[1.0, np.nan, 0], [1, 2, 3]]), tf.fill([2, 3], np.inf)]
-    kept, present = finite_or_absent(outputs)
-    assert present.numpy().tolist() == [True, False, False]
+    kept, live = zero_unless_finite(outputs)
+    assert live.numpy().tolist() == [True, False, False]
     assert np.isfinite(np.stack(kept)).all()
 
 

@@ -1,4 +1,4 @@
-"""What an experiment depends on: checked, completed from presets, frozen into a Config."""
+"""Checks an experiment's settings, completes them from presets, freezes them into a Config."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
 CROSS_VALIDATION = "cv"
 # Section 4.1's candidates for beta.
 HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-# Teacher number m is trained with this seed plus m: never with a student's, which would make
-# the student its twin.
+# Teacher number m is trained with this seed plus m. With a student's seed it would become the
+# student's twin.
 TEACHER_SEEDS = 1_000_000
 _COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything an experiment depends on; the flags of the same names say what each means."""
+    """All settings of an experiment; the flags of the same names explain them."""
 
     dataset: str
     student: str
@@ -84,7 +84,7 @@ class Config:
     cache_dir: str
 
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
-    # Where things lie, how safely, and on how many devices does not change what they are.
+    # Places, safety and the number of devices do not change the results.
     NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
 
     def __post_init__(self) -> None:
@@ -145,11 +145,11 @@ class Config:
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
-        own = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
-        if len(set(own)) < len(own):
+        paths = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
+        if len(set(paths)) < len(paths):
             raise ValueError(
-                "teachers names the same .keras file twice: a teacher that is there twice only "
-                "counts double, leave it out"
+                "teachers names the same .keras file twice: a repeated teacher only counts double, "
+                "leave it out"
             )
         solves = set(ADAPTIVE) & set(self.methods)
         if self.jit_compile and solves and self.solver in REFERENCE_SOLVERS:
@@ -197,9 +197,9 @@ class Config:
                 )
         else:
             check_number("hint_weight", self.hint_weight)
-        if self.hint_weight == 0 and (asked := sorted(set(HINTED) & set(self.methods))):
+        if self.hint_weight == 0 and (hinted := sorted(set(HINTED) & set(self.methods))):
             raise ValueError(
-                f"methods names {', '.join(asked)} but hint_weight is 0: give --hint_weight, a "
+                f"methods names {', '.join(hinted)} but hint_weight is 0: give --hint_weight, a "
                 f"number or {CROSS_VALIDATION}"
             )
         if set(HINTED) & set(self.methods) and self.hint_first_epoch > self.epochs:
@@ -214,12 +214,12 @@ class Config:
             )
 
     def recorded(self) -> dict[str, Any]:
-        """What identifies the run: all but where its files lie and how it is kept safe."""
+        """Returns the settings that identify the run: all except those in `NOT_RECORDED`."""
         content = dataclasses.asdict(self)
         return {name: value for name, value in content.items() if name not in self.NOT_RECORDED}
 
     def networks(self) -> list[str]:
-        """The network or file of each teacher."""
+        """Returns the network or file of each teacher."""
         repeats = self.ensemble_size if len(self.teachers) == 1 else 1
         return list(self.teachers) * repeats
 
@@ -230,7 +230,7 @@ def _check_count(name: str, value: int) -> None:
 
 
 def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
-    """The Config of the flags given, the others taken from the preset and the recipe.
+    """Returns the Config for some flags; the preset and the recipe give the others.
 
     Raises:
         ValueError: a value out of range, or two that contradict each other.

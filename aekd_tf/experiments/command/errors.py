@@ -1,7 +1,7 @@
-"""The user's mistakes."""
+"""The error for a mistake of the user."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake in what the user asked for; its message is one line and says the mend."""
+    """A mistake of the user; its message is one line and names the remedy."""

@@ -1,4 +1,4 @@
-"""The flags that train teachers and students, and the Config they ask for."""
+"""Defines the flags that train teachers and students, and parses them into a Config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RECIPES = ("epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate"
 def define(experiment: Experiment) -> Flags:
     """Returns the flags of an experiment."""
     flags = Flags(experiment.name)
-    group = "What is distilled"
+    group = "Data and networks"
 
     def add(kind: str, name: str, default: Any, text: str, **options: Any) -> None:
         shown = _shown_default(experiment, name) if default is None else None
@@ -39,9 +39,14 @@ def define(experiment: Experiment) -> Flags:
         "Network of all teachers, or a comma-separated list with one entry per teacher; an entry "
         "that ends in .keras is a trained model's file.",
     )
-    add("integer", "ensemble_size", None, "Number of teachers M; else as listed, or 5.")
+    add(
+        "integer",
+        "ensemble_size",
+        None,
+        "Number of teachers M. Unset: the number of listed teachers, or 5.",
+    )
 
-    group = "How teachers are weighted"
+    group = "Weighting of the teachers"
     add(
         "string",
         "weighting",
@@ -52,15 +57,15 @@ def define(experiment: Experiment) -> Flags:
         "list",
         "methods",
         None,
-        f"Students to train, the last to be delivered, of {', '.join(METHODS)} (kd: the first "
-        "teacher alone; fitnets, aekd_hints: with hints, uniform or adaptive). Unset: alone, "
-        "average, --weighting, and with --hint_weight fitnets and aekd_hints.",
+        f"Students to train, by method: {', '.join(METHODS)}. kd has the first teacher alone; "
+        "fitnets and aekd_hints use hints, uniform and adaptive. The last student is delivered. "
+        "Unset: alone, average, --weighting, and with --hint_weight fitnets and aekd_hints.",
     )
     add(
         "float",
         "tolerance",
         0.6,
-        "The cap C on one teacher's weight, from 1/M (the average) to 1.",
+        "The cap C on each teacher's weight, from 1/M (the average) to 1.",
         short_name="C",
     )
     add(
@@ -95,12 +100,13 @@ def define(experiment: Experiment) -> Flags:
         "Layer whose feature map is the hint, in all networks; or the student's and then one per "
         "teacher.",
     )
-    add("integer", "hint_first_epoch", 2, "Epochs before it train without hints.")
+    add("integer", "hint_first_epoch", 2, "First epoch with hints, counted from 1.")
     add(
         "integer",
         "hint_pooling",
         1,
-        "Average both feature maps over squares of so many pixels before they are compared.",
+        "Side of the squares, in pixels, that both feature maps are averaged over before the "
+        "comparison.",
     )
 
     group = "Training"
@@ -117,41 +123,43 @@ def define(experiment: Experiment) -> Flags:
         "float",
         "learning_rate",
         None,
-        "Of a student's SGD at the start; x0.1 at the recipe's milestones, in proportion to the "
-        "epochs. The recipe's: 0.05, MobileNetV2 0.01, ImageNet 0.1.",
+        "Learning rate of a student's SGD at the start; x0.1 at the recipe's milestones, in "
+        "proportion to the epochs. The recipe's: 0.05, MobileNetV2 0.01, ImageNet 0.1.",
     )
     add("float", "teacher_learning_rate", None, "The same for the teachers.")
     if experiment.image_size:
         add("integer", "image_size", None, "Height and width that images are cropped to.")
-    add("integer", "train_examples", None, "Use only the first so many training images.")
+    add("integer", "train_examples", None, "Number of training images, the first ones.")
     add(
         "integer",
         "validation_examples",
         None,
-        "Held out of the training set; unset: 237 of digits, 5000 of CIFAR, a tenth of others "
-        "and at most 10000.",
+        "Number of images held out of the training set. Unset: 237 of digits, 5000 of CIFAR, a "
+        "tenth of others but at most 10000.",
     )
     add(
         "integer",
         "seed",
         0,
-        "Of the students. The teachers' seeds do not depend on it, so runs can share teachers.",
+        "Seed of the students. The teachers' seeds do not depend on it, so runs can share "
+        "teachers.",
     )
     add(
         "integer",
         "view_seed",
         None,
-        "Of the augmented views. Unset: the seed, or 0 with a cache, which all seeds then share.",
+        "Seed of the augmented views. Unset: the seed, or 0 with a cache, which all seeds then "
+        "share.",
     )
     add(
         "integer",
         "cache_views",
         None,
-        "Compute the teachers' logits once, for so many views of each image, and train every "
-        "student on them: epoch e shows view e mod so many. 0: run the teachers in every step. "
+        "Number of views per image, R, for which the teachers' logits are computed once. Every "
+        "student trains on them: epoch e shows view e mod R. 0: run the teachers in every step. "
         "Unset: one view per epoch with the quick preset of digits, else 0.",
     )
-    add("string", "cache_dtype", "float16", "Of the cached outputs; or float32.")
+    add("string", "cache_dtype", "float16", "Dtype of the cached outputs, float16 or float32.")
     add(
         "boolean",
         "cache_hints",
@@ -188,7 +196,8 @@ def define(experiment: Experiment) -> Flags:
         "integer",
         "steps_per_execution",
         1,
-        "Steps per call of the compiled training function; more spare an accelerator waits.",
+        "Steps per call of the compiled training function. With more steps an accelerator waits "
+        "less.",
     )
     add(
         "string",
@@ -203,20 +212,20 @@ def define(experiment: Experiment) -> Flags:
         "string",
         "data_dir",
         None,
-        "Where TensorFlow Datasets keeps its data; unset: TFDS_DATA_DIR or its own folder.",
+        "Directory of TensorFlow Datasets. Unset: TFDS_DATA_DIR or its own folder.",
     )
     add(
         "string",
         "output_dir",
         f"runs/{experiment.name}",
-        "Results, logs, models. A run repeated here goes on with what is finished.",
+        "Directory of results, logs and models. A repeated run reuses what is finished there.",
     )
     add(
         "string",
         "teachers_dir",
         None,
-        "Teachers' files, made when missing; delete one to retrain it. Unset: "
-        "<output_dir>/teachers.",
+        "Directory of the teachers' files. A missing teacher is trained; delete a file to retrain "
+        "it. Unset: <output_dir>/teachers.",
     )
     add(
         "boolean",
@@ -224,12 +233,12 @@ def define(experiment: Experiment) -> Flags:
         False,
         "Load teachers' files that contain Python code (Lambda layers): it runs with your rights.",
     )
-    add("string", "cache_dir", None, "Cached logits. Unset: <teachers_dir>/outputs.")
+    add("string", "cache_dir", None, "Directory of the cache. Unset: <teachers_dir>/outputs.")
     return flags
 
 
 def _shown_default(experiment: Experiment, name: str) -> str | None:
-    """Returns a default that depends on the preset or on the recipe, in words."""
+    """Returns in words a default that depends on the preset or on the recipe, else None."""
     presets = DEFAULTS[family(experiment.dataset)]
     other = {**dict.fromkeys(_RECIPES, "the recipe's"), "batch_size": "64"}.get(name)
     if any(name in preset for preset in presets.values()):
@@ -239,14 +248,14 @@ def _shown_default(experiment: Experiment, name: str) -> str | None:
 
 
 def help_text(experiment: Experiment) -> str:
-    """Returns what `--help` prints."""
+    """Returns the text of `--help`."""
     flags = define(experiment)
     logs = f"{flags.defaults['output_dir']}/logs"
     return f"{flags.help_text()}\n\nTensorBoard: tensorboard --host=localhost --logdir={logs}"
 
 
 def parse(experiment: Experiment, arguments: Sequence[str]) -> Config | None:
-    """Returns the Config that the command line asks for; None for `--help`.
+    """Parses the command line into a Config; None for `--help`.
 
     Raises:
         UserError: an unknown flag, a value of the wrong kind or out of range.
@@ -261,7 +270,7 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> Config | None:
 
 
 def configure(experiment: Experiment, settings: dict[str, Any]) -> Config:
-    """Returns the Config of some settings by name, as if the other flags were not given.
+    """Returns the Config for some settings by name, as if the other flags were not given.
 
     Raises:
         ValueError: a value out of range, or two that contradict each other.
@@ -270,7 +279,7 @@ def configure(experiment: Experiment, settings: dict[str, Any]) -> Config:
 
 
 def experiment_command(experiment: Experiment, module: str) -> Command:
-    """Returns the command of an experiment, whose work is `run(config)` of `module`."""
+    """Returns the command of an experiment; `run(config)` of `module` does its work."""
     return Command(
         functools.partial(parse, experiment), functools.partial(help_text, experiment), module
     )

@@ -1,4 +1,4 @@
-"""Parses a command line: absl flags in a set of their own, with a `--help` of ours."""
+"""Parses a command line with absl flags, apart from absl's global ones, and writes `--help`."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Flags:
         """Defines a flag.
 
         Args:
-            group: heading of `--help` that it stands under; empty for none.
-            kind: of `absl.flags.DEFINE_<kind>`.
-            name: of the flag.
-            default: its value when it is not given.
-            text: what it means.
+            group: heading in `--help` above the flag; empty for none.
+            kind: kind of `absl.flags.DEFINE_<kind>`.
+            name: name of the flag.
+            default: value when the flag is not given.
+            text: meaning of the flag.
             shown: the default in words.
-            **options: of absl.
+            **options: further arguments of absl.
         """
         if shown is None:
             listed = ", ".join(default) if isinstance(default, list) else default
@@ -53,16 +53,16 @@ class Flags:
 
     @property
     def names(self) -> list[str]:
-        """The flags' names, in order."""
+        """Returns the flags' names, in order."""
         return [name for names in self._groups.values() for name in names]
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What each flag is when it is not given."""
+        """Returns the value of each flag when it is not given."""
         return {name: self._values[name].default for name in self.names}
 
     def help_text(self) -> str:
-        """Returns what `--help` prints: our flags alone, by group."""
+        """Returns the text of `--help`: this command's flags alone, by group."""
         lines = [f"usage: python -m aekd_tf.experiments.{self.command} [--flag=value ...]", ""]
         indent = " " * 6
         for group, names in self._groups.items():
@@ -77,7 +77,7 @@ class Flags:
         return "\n".join(lines).rstrip()
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any] | None:
-        """Returns every flag's value by name; None when help is asked for.
+        """Returns every flag's value by name; None for `--help`.
 
         Raises:
             UserError: an unknown flag, a value of the wrong kind.

@@ -1,4 +1,4 @@
-"""What every command shares: parse, start TensorFlow quietly, report errors in one line."""
+"""Runs a command: parses flags, starts TensorFlow quietly, reports errors in one line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Command:
     """A command of the package.
 
     Attributes:
-        parse: returns the configuration that the arguments ask for, None for `--help`. The
-            configuration has a `strategy`, the name of one.
-        help_text: returns what `--help` prints.
-        module: name of the module whose `run(config)` does the work; imported when
-            TensorFlow is.
+        parse: returns the configuration for some arguments, None for `--help`. The
+            configuration has a `strategy`, the name of a strategy.
+        help_text: returns the text of `--help`.
+        module: name of the module whose `run(config)` does the work; it is imported together
+            with TensorFlow.
     """
 
     parse: Callable[[Sequence[str]], Any]
@@ -38,9 +38,9 @@ class Command:
 def main(command: Command, arguments: Sequence[str] | None = None) -> int:
     """Runs a command with the command line's flags and returns the exit code.
 
-    The code is 0 when it is done, and 2 with one line on stderr for a mistake of the user or a
-    disk that cannot be written. It is 130 when interrupted and 143 when terminated. Whatever is
-    finished by then stays on disk, and a training goes on from its last checkpoint.
+    The code is 0 after success. It is 2, with one line on stderr, for a mistake of the user or
+    a disk that cannot be written. It is 130 after Ctrl-C and 143 after SIGTERM. Finished work
+    stays on disk, and an interrupted training goes on from its last checkpoint.
     """
     try:
         config = command.parse(sys.argv[1:] if arguments is None else arguments)
@@ -51,20 +51,20 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
             from aekd_tf.training.stop import SIGNALS, Stopped
 
             work = importlib.import_module(command.module)
-            strategies.strategy(config.strategy)  # creates the devices, which talks too
+            strategies.strategy(config.strategy)  # creating the devices prints to stderr too
     except (UserError, DataError) as error:
         return _refusal(str(error))
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT, "")
-    # One worker of several reports: the chief.
-    heard = contextlib.nullcontext() if strategies.is_chief() else _silence()
+    # Only the chief of several workers reports.
+    printing = contextlib.nullcontext() if strategies.is_chief() else _silence()
     try:
-        with SIGNALS.caught(), heard:
+        with SIGNALS.caught(), printing:
             work.run(config)
     except Stopped as stop:
         return _stopped(stop.signal, str(stop))
     except Exception as error:
-        if SIGNALS.received is not None:  # it came within a library's code, which made this of it
+        if SIGNALS.received is not None:  # a library turned `Stopped` into an error of its own
             return _stopped(SIGNALS.received, "")
         message = _explained(error, config.strategy)
         if message is None:
@@ -74,7 +74,7 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
 
 
 def _explained(error: Exception, strategy: str) -> str | None:
-    """Returns what to tell the user of an error; None of a fault of ours."""
+    """Returns a message for the user's errors; None for a fault of this package."""
     import tensorflow as tf
 
     from aekd_tf.cache.store import CacheError
@@ -97,7 +97,7 @@ def _explained(error: Exception, strategy: str) -> str | None:
         tf.errors.FailedPreconditionError,
     )
     if strategy == "multi_worker" and isinstance(error, lost):
-        reason = str(error).splitlines()[0].rpartition("}} ")[2]  # behind the operation's name
+        reason = str(error).splitlines()[0].rpartition("}} ")[2]  # without the operation's name
         return (
             f"this worker lost the others ({reason}): start all of them again with the same "
             "commands; what is finished is kept, and a training goes on from its last checkpoint"
@@ -111,8 +111,8 @@ def _silence() -> Iterator[None]:
         yield
 
 
-# The library names arguments; a command line has flags.
-_IN_FLAGS = {
+# The library's messages name arguments, but a command line has flags.
+_ARGUMENT_TO_FLAG = {
     r"\b(give|another|smaller) (data_dir|learning_rate)\b": r"\1 --\2",
     r"another directory for the cache": "another --cache_dir",
     r"load\('digits'\)": "--dataset=digits",
@@ -121,8 +121,8 @@ _IN_FLAGS = {
 
 def _refusal(message: str) -> int:
     message = " ".join(message.split())
-    for words, flag in _IN_FLAGS.items():
-        message = re.sub(words, flag, message)
+    for argument, flag in _ARGUMENT_TO_FLAG.items():
+        message = re.sub(argument, flag, message)
     print(f"error: {message}", file=sys.stderr)
     return 2
 
@@ -134,12 +134,12 @@ def _stopped(number: int, place: str) -> int:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Keeps TensorFlow's start-up chatter off stderr; shows it if the start fails."""
+    """Hides TensorFlow's start-up messages from stderr, and shows them if the start fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
         try:
             import tensorflow as tf
 
@@ -149,8 +149,8 @@ def _quiet_start() -> Iterator[None]:
             raise
         except BaseException:
             os.dup2(saved, 2)
-            chatter.seek(0)
-            sys.stderr.write(chatter.read().decode(errors="replace"))
+            messages.seek(0)
+            sys.stderr.write(messages.read().decode(errors="replace"))
             raise
         finally:
             os.dup2(saved, 2)

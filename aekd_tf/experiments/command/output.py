@@ -1,6 +1,6 @@
-"""The output directory of a run: whose it is, and files written whole or not at all.
+"""Keeps the output directory of a run: its owner, and files written whole or not at all.
 
-Of several workers only the chief writes; the others' calls do nothing.
+Only the chief of several workers writes; the others' calls do nothing.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def check_configuration(config: Config) -> None:
     recorded = read_json(path, "delete it, or choose another --output_dir").get("config")
     if not isinstance(recorded, dict):
         raise UserError(f"{path} has no configuration: delete it, or choose another --output_dir")
-    asked = json.loads(json.dumps(config.recorded()))
-    names = [name for name in asked if recorded.get(name) != asked[name]]
-    if names:
-        theirs = ", ".join(f"{name}={recorded.get(name)}" for name in names)
-        ours = ", ".join(f"{name}={asked[name]}" for name in names)
+    requested = json.loads(json.dumps(config.recorded()))
+    differ = [name for name in requested if recorded.get(name) != requested[name]]
+    if differ:
+        old = ", ".join(f"{name}={recorded.get(name)}" for name in differ)
+        new = ", ".join(f"{name}={requested[name]}" for name in differ)
         raise UserError(
-            f"{config.output_dir} holds a run with {theirs}, this one asks for {ours}: choose "
+            f"{config.output_dir} holds a run with {old}, this one asks for {new}: choose "
             f"another --output_dir (--teachers_dir={config.teachers_dir} reuses its teachers)"
         )
 
@@ -47,7 +47,7 @@ def make_directory(directory: str, flag: str) -> None:
     """Makes a directory and checks that files can be written there.
 
     Raises:
-        UserError: they cannot; the message names the flag to change.
+        UserError: no file can be written; the message names the flag to change.
     """
     if not strategies.is_chief():
         return
@@ -64,7 +64,7 @@ def make_directory(directory: str, flag: str) -> None:
 
 
 def read_json(path: str, advice: str) -> dict[str, Any]:
-    """The object in a JSON file; UserError with `advice` if it cannot be read."""
+    """Returns the object in a JSON file; UserError with `advice` if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -93,10 +93,11 @@ def save_json(path: str, content: Any, indent: int | None = 2) -> None:
 
 @contextlib.contextmanager
 def locked(directory: str, flag: str) -> Iterator[None]:
-    """Keeps a second process out of a directory that is there, while the block lasts.
+    """Keeps a second process out of an existing directory while the block lasts.
 
     Raises:
-        UserError: another process has it; the message names the process and the flag to change.
+        UserError: another process holds the directory; the message names the process and the
+            flag to change.
     """
     if not strategies.is_chief():
         yield

@@ -1,4 +1,4 @@
-"""Presets, and the paper's recipe: what a flag that is not given means."""
+"""Presets and the paper's recipe, which give the flags their defaults."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What sets one command's flags apart.
+    """The properties in which one command's flags differ from the others'.
 
     Attributes:
-        name: of the command.
+        name: name of the command.
         dataset: default data set.
-        datasets: the data sets it takes; None for any of TensorFlow Datasets.
+        datasets: data sets that the command takes; None for all of TensorFlow Datasets.
         preset: default preset.
         image_size: whether images can be cropped to another size.
     """
@@ -74,9 +74,9 @@ def family(dataset: str) -> str:
 def recipe(dataset: str, network: str, teacher: bool) -> dict[str, Any]:
     """Returns the paper's epochs, first learning rate, milestones and weight decay.
 
-    Section 4.1: teachers, and MobileNetV2 as a student, train for 240 epochs, other students
-    for 350. MobileNetV2 starts from 0.01, others from 0.05. ImageNet has the usual 100 epochs
-    from 0.1. The learning rate falls tenfold at each milestone, a share of the epochs.
+    In section 4.1, teachers and a MobileNetV2 student train for 240 epochs, other students for
+    350. MobileNetV2 starts from 0.01, others from 0.05. ImageNet has the usual 100 epochs from
+    0.1. The learning rate falls tenfold at each milestone, which is a share of the epochs.
     """
     if family(dataset) == "imagenet":
         return {"epochs": 100, "learning_rate": 0.1, "milestones": (0.3, 0.6, 0.9), "l2": 1e-4}

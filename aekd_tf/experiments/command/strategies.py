@@ -1,4 +1,4 @@
-"""The tf.distribute strategy that an experiment asks for; one a process."""
+"""Makes the tf.distribute strategy of an experiment, one per process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _made: dict[str, Any] = {}
 
 
 def strategy(name: str) -> Any:
-    """The strategy of that name, made on the first call.
+    """Returns the strategy of that name, which the first call makes.
 
     `multi_worker` must be made before TensorFlow computes anything.
 
     Raises:
-        UserError: what the strategy needs is not there.
+        UserError: the strategy requires a TPU or a `TF_CONFIG` that is missing or wrong.
     """
     if name not in _made:
         _made[name] = _MAKERS[name]()
@@ -24,12 +24,12 @@ def strategy(name: str) -> Any:
 
 
 def is_chief() -> bool:
-    """Whether this process writes: true but for the other workers of a cluster."""
+    """Tells whether this process writes; true except for a cluster's workers beside the chief."""
     return all(made.extended.should_save_summary for made in _made.values())
 
 
 def wait_for_all() -> None:
-    """Returns when all workers of the cluster have come here."""
+    """Waits until all workers of the cluster have called this."""
     import tensorflow as tf
 
     for made in _made.values():
@@ -80,7 +80,7 @@ def _tpu() -> Any:
     except Exception as error:
         raise UserError(
             "strategy=tpu found no TPU (TPU_NAME is "
-            f"{os.environ.get('TPU_NAME', 'not set, so this machine was looked at')}): run it on a "
+            f"{os.environ.get('TPU_NAME', 'not set, so this machine was searched')}): run it on a "
             "TPU VM, or give --strategy=none or mirrored"
         ) from error
     return tf.distribute.TPUStrategy(resolver)

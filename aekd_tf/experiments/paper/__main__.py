@@ -1,4 +1,4 @@
-"""Computes the paper's tables and figures, with error bars, at a scale to be chosen.
+"""Computes the paper's tables and figures, with error bars, at the scale of a preset.
 
 python -m aekd_tf.experiments.paper --preset=digits --table=1 --figure=2,3 --seeds=10
 """

@@ -1,4 +1,4 @@
-"""The authors' way of solving the QP, re-enacted for comparison; for experiments only."""
+"""Solves the QP as the authors' code does, for comparison in experiments only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from aekd_tf.weightings.adaptive import AdaptiveWeighting
 
 
 class UnscaledLibsvm(AdaptiveWeighting):
-    """AE-KD's weights as LIBSVM finds them on the Gram matrix as it comes, at tolerance 1e-6.
+    """AE-KD's weights from LIBSVM on the unscaled Gram matrix, at stopping level 1e-6.
 
-    Entries of the matrix are near that tolerance, so that the solver may stop where it starts: at
-    the first 1/C teachers by position. It leaves the graph.
+    Entries of the matrix are near that level. The solver may therefore stop at its starting
+    point, the first 1/C teachers by position. It leaves the graph.
 
     Attributes:
-        steps, at_start: how many problems were solved, and how many of the answers are the
-            starting point.
+        steps, at_start: number of solved problems, and number of answers that are the starting
+            point.
     """
 
     def __init__(self, tolerance: float = 0.6, batch_gradient: str = "mean"):
@@ -30,7 +30,7 @@ class UnscaledLibsvm(AdaptiveWeighting):
         return weights, tf.zeros([])
 
     def solve(self, gram: np.ndarray) -> np.ndarray:
-        """`[M]` float32 weights of one `[M, M]` matrix."""
+        """Solves for the weights, `[M]` float32, of one Gram matrix `[M, M]`."""
         from sklearn.svm import OneClassSVM
 
         size = len(gram)
@@ -45,7 +45,7 @@ class UnscaledLibsvm(AdaptiveWeighting):
 
 
 def start(size: int, nu: float) -> np.ndarray:
-    """LIBSVM's starting point: the first nu M teachers in full, the next with what is left."""
+    """Returns LIBSVM's starting point: the first nu M teachers in full, the rest on the next."""
     full = int(nu * size)
     weights = np.zeros(size)
     weights[:full] = 1.0

@@ -1,4 +1,4 @@
-"""A cell of a table or figure, its result, and the file that results are kept in."""
+"""Cells of tables and figures, their results, and the file of results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Cell:
 
     Attributes:
         dataset, student: names.
-        teachers: group of teachers, see `teacher_groups`; empty for a student alone.
-        size: M, 0 for a student alone.
-        method: of the experiments, or `ensemble`.
+        teachers: group of teachers, see `spoilt_teachers`; empty for a student alone.
+        size: M, or 0 for a student alone.
+        method: a method of the experiments, or `ensemble`.
         tolerance: C of an adaptive method, else None.
-        batch_gradient, normalize, solver: of an adaptive method.
+        batch_gradient, normalize, solver: settings of an adaptive method.
         hint_weight: beta of a method with hints, else None.
-        seed: of the student.
+        seed: seed of the student.
     """
 
     dataset: str
@@ -41,25 +41,27 @@ class Cell:
 
     @property
     def traced(self) -> Cell:
-        """The same for all seeds."""
+        """Returns the cell with seed 0, which stands for all its seeds."""
         return dataclasses.replace(self, seed=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came out; accuracies from 0 to 1.
+    """The result of a cell, with accuracies from 0 to 1.
 
     Attributes:
-        test_accuracy: of the last epoch.
-        best_validation_test_accuracy: of the epoch that was best on validation data.
-        validation_accuracy: of the last epoch.
+        test_accuracy: test accuracy of the last epoch.
+        best_validation_test_accuracy: test accuracy of the epoch with the best validation
+            accuracy.
+        validation_accuracy: validation accuracy of the last epoch.
         effective_teachers: mean over the epochs of 1 / sum w^2; NaN without weights.
         at_start: share of the steps in which the authors' solver returned its starting point;
             NaN with other solvers.
-        weights: the teachers' mean weights, separated by spaces; empty without.
-        teacher_accuracies: of each teacher, of an `ensemble`, separated by spaces; else empty.
-        seconds: of all that the cell had to compute; of an ensemble's first cell also the teachers
-            and the cache, of an interrupted one what was done after it.
+        weights: the teachers' mean weights, separated by spaces; empty without weights.
+        teacher_accuracies: test accuracy per teacher for an `ensemble`, separated by spaces;
+            else empty.
+        seconds: time to compute the cell. An ensemble's first cell includes the teachers and
+            the cache; an interrupted cell counts only the time after the interruption.
     """
 
     test_accuracy: float
@@ -78,14 +80,14 @@ _TEXTS = ("weights", "teacher_accuracies")
 
 
 def read(path: str) -> dict[Cell, Result]:
-    """The results in a file; none if it is not there.
+    """Reads the results in a file; none if the file is missing.
 
     Raises:
-        UserError: a file that cannot be read, naming the line.
+        UserError: the file cannot be read.
     """
     if not os.path.exists(path):
         return {}
-    found = {}
+    results = {}
     cell_names = [field.name for field in dataclasses.fields(Cell)]
     result_names = [field.name for field in dataclasses.fields(Result)]
     try:
@@ -100,13 +102,13 @@ def read(path: str) -> dict[Cell, Result]:
                 values: dict[str, Any] = {
                     name: row[name] if name in _TEXTS else float(row[name]) for name in result_names
                 }
-                found[Cell(**given)] = Result(**values)
+                results[Cell(**given)] = Result(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): correct the line, or delete it to have its cell "
             "computed anew"
         ) from error
-    return found
+    return results
 
 
 def write(results: dict[Cell, Result], path: str) -> None:
@@ -122,6 +124,6 @@ def write(results: dict[Cell, Result], path: str) -> None:
 
 
 def sort_key(cell: Cell) -> list[str]:
-    """By data set, student, teachers and so on; numbers by their value."""
+    """Returns a key that sorts cells by data set, student and so on, and numbers by value."""
     parts = dataclasses.astuple(cell)
     return [f"{p:08.3f}" if isinstance(p, (int, float)) else str(p or "") for p in parts]

@@ -1,4 +1,4 @@
-"""What the results of cells say: accuracies, paired differences, verdicts."""
+"""Compares the results of cells: accuracies, paired differences, verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Results = dict[Cell, Result]
 
 
 def accuracies(results: Results, cell: Cell, best: bool = False) -> dict[int, float]:
-    """By seed, a cell's test accuracy in %: of the last epoch, or the best on validation."""
+    """Returns a cell's test accuracy in % by seed.
+
+    The epoch is the last, or with `best` the best on validation data.
+    """
     return {
         key.seed: 100 * (row.best_validation_test_accuracy if best else row.test_accuracy)
         for key, row in results.items()
@@ -24,44 +27,44 @@ def accuracies(results: Results, cell: Cell, best: bool = False) -> dict[int, fl
 
 
 def average(cell: Cell) -> Cell:
-    """AVER, or for a method with hints FitNets, of the same teachers."""
+    """Returns the cell of AVER with the same teachers, or of FitNets for a method with hints."""
     method = "fitnets" if cell.hint_weight else "average"
     plain = Cell(cell.dataset, cell.student, cell.teachers, cell.size, method)
     return dataclasses.replace(plain, hint_weight=cell.hint_weight)
 
 
 def paired(results: Results, cell: Cell, other: Cell) -> np.ndarray:
-    """Differences in points over the seeds that both have."""
-    ours, theirs = accuracies(results, cell), accuracies(results, other)
-    return np.array([ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))])
+    """Computes the differences between two cells, in points, over the seeds that both have."""
+    first, second = accuracies(results, cell), accuracies(results, other)
+    return np.array([first[seed] - second[seed] for seed in sorted(set(first) & set(second))])
 
 
 def verdict(differences: list[np.ndarray]) -> str:
-    """In words, how many of the paired differences the intervals tell from zero."""
+    """Says in words how many of the paired differences the intervals tell from zero."""
     decided = [interval(values) for values in differences if len(values) > 1]
     above = sum(mean - half > 0 for mean, half in decided)
     below = sum(mean + half < 0 for mean, half in decided)
     return (
-        f"Of {len(decided)} comparisons with the average of the same teachers and seeds, the 95% "
-        f"interval lies above zero in {above}, below zero in {below}, and contains zero in "
-        f"{len(decided) - above - below}. (With {len(decided)} comparisons, about "
-        f"{0.05 * len(decided):.1f} would exclude zero by chance alone.)"
+        f"There are {len(decided)} comparisons with the average of the same teachers and seeds. "
+        f"The 95% interval lies above zero in {above}, below zero in {below}, and contains zero "
+        f"in {len(decided) - above - below}. (About {0.05 * len(decided):.1f} would exclude zero "
+        "by chance alone.)"
     )
 
 
 def rows_of(results: Results, cell: Cell) -> list[Result]:
-    """A cell's results of all seeds."""
+    """Returns a cell's results for all seeds."""
     return [row for key, row in results.items() if key.traced == cell.traced]
 
 
 def teacher_accuracies(results: Results, cell: Cell) -> np.ndarray:
-    """Test accuracy in % of each teacher of an `ensemble`; empty where it is not known."""
+    """Returns the test accuracy in % of each teacher of an `ensemble`; empty if unknown."""
     texts = [row.teacher_accuracies for row in rows_of(results, cell)]
     return 100 * np.array([float(text) for text in "".join(texts).split()])
 
 
 def spoilt_weight(results: Results, cell: Cell) -> float:
-    """What the spoilt teachers get of the weight, mean over the seeds; NaN without any."""
+    """Returns the total weight of the spoilt teachers, mean over the seeds; NaN without any."""
     _, bad = grids.spoilt(cell.teachers)
     rows = [row.weights.split() for row in rows_of(results, cell) if row.weights]
     weights = np.array(rows, np.float64)
@@ -69,7 +72,7 @@ def spoilt_weight(results: Results, cell: Cell) -> float:
 
 
 def start_share(results: Results, cell: Cell) -> float:
-    """The share of steps in which the authors' solver stayed at its start; NaN with others."""
+    """Returns the share of steps that the authors' solver ended at its start; else NaN."""
     shares = [row.at_start for row in rows_of(results, cell)]
     return float(np.mean(shares)) if shares else float("nan")
 
@@ -85,6 +88,7 @@ COLUMNS = [
 
 
 def cell_row(results: Results, cell: Cell, title: list[str]) -> list[str]:
+    """Returns a cell's row of a table: `title`, then the values of `COLUMNS`."""
     adaptive = cell.method in ADAPTIVE
     difference = paired(results, cell, average(cell)) if adaptive else np.zeros(0)
     rows = rows_of(results, cell)

@@ -1,4 +1,4 @@
-"""What is asked of the paper's tables and figures: flags, checked and frozen."""
+"""Parses and checks the flags that choose among the paper's tables and figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aekd_tf.experiments.paper import cells, grids
 
 @dataclasses.dataclass(frozen=True)
 class PaperConfig:
-    """What is asked for; the flags of the same names say what each means."""
+    """All settings of the command; the flags of the same names explain them."""
 
     tables: tuple[int, ...]
     figures: tuple[int, ...]
@@ -36,9 +36,9 @@ class PaperConfig:
             for number in numbers:
                 if number not in known[name]:
                     choices = ", ".join(str(choice) for choice in known[name])
-                    raise ValueError(f"{name} is {number}: choose of {choices}")
+                    raise ValueError(f"{name} is {number}: choose from {choices}")
         if not any(given.values()):
-            raise ValueError("nothing is asked for: give --table, --figure or --question")
+            raise ValueError("nothing is requested: give --table, --figure or --question")
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}: give a whole number, at least 1")
         if not self.output_dir:
@@ -52,9 +52,9 @@ def define() -> Flags:
     def add(kind: str, name: str, default: Any, text: str) -> None:
         flags.add("", kind, name, default, text)
 
-    add("list", "table", None, "Tables to compute, of 1, 2, 3.")
-    add("list", "figure", None, "Figures to compute, of 2, 3.")
-    add("list", "question", None, "Questions to answer, of 1, 2, 3.")
+    add("list", "table", None, "Tables to compute: 1, 2, 3.")
+    add("list", "figure", None, "Figures to compute: 2, 3.")
+    add("list", "question", None, "Questions to answer: 1, 2, 3.")
     add(
         "string",
         "preset",
@@ -62,16 +62,23 @@ def define() -> Flags:
         "paper: section 4.1's recipe on CIFAR and ImageNet, GPUs for weeks; quick: CIFAR-10 cut to "
         "10,000 images and small networks; digits: minutes to hours on two CPU cores.",
     )
-    add("integer", "seeds", None, "Students a cell; unset: 10 with digits, else 3.")
-    add("boolean", "render", False, "Compute nothing, write the report of what is finished.")
-    add("string", "data_dir", None, "Where TensorFlow Datasets keeps its data.")
-    add("string", "output_dir", None, "Results and report; unset: runs/paper_<preset>.")
-    add("string", "teachers_dir", None, "Teachers' files; unset: <output_dir>/teachers.")
+    add("integer", "seeds", None, "Students per cell. Unset: 10 with digits, else 3.")
+    add("boolean", "render", False, "Compute nothing, and write the report of the finished cells.")
+    add("string", "data_dir", None, "Directory of TensorFlow Datasets. Unset: its default.")
+    add(
+        "string", "output_dir", None, "Directory of results and report. Unset: runs/paper_<preset>."
+    )
+    add(
+        "string",
+        "teachers_dir",
+        None,
+        "Directory of the teachers' files. Unset: <output_dir>/teachers.",
+    )
     return flags
 
 
 def parse(arguments: Sequence[str]) -> PaperConfig | None:
-    """Returns what the command line asks for; None for `--help`.
+    """Parses the command line; None for `--help`.
 
     Raises:
         UserError: an unknown flag, a value out of range.
@@ -107,10 +114,10 @@ def _numbers(name: str, given: list[str] | None) -> tuple[int, ...]:
         raise ValueError(f"{name} is {','.join(given or ())}: give numbers") from error
 
 
-def wanted(config: PaperConfig) -> list[cells.Cell]:
-    """All cells that are asked for, once a seed."""
+def requested_cells(config: PaperConfig) -> list[cells.Cell]:
+    """Returns all cells that are requested, once per seed."""
     preset = grids.PRESETS[config.preset]
-    asked = [cell for number in config.tables for cell in grids.table(number, preset)]
-    asked += [cell for number in config.figures for cell in grids.figure(number, preset)]
-    asked += [cell for number in config.questions for cell in grids.question(number, preset)]
-    return grids.over_seeds(asked, config.seeds)
+    requested = [cell for number in config.tables for cell in grids.table(number, preset)]
+    requested += [cell for number in config.figures for cell in grids.figure(number, preset)]
+    requested += [cell for number in config.questions for cell in grids.question(number, preset)]
+    return grids.over_seeds(requested, config.seeds)

@@ -1,4 +1,4 @@
-"""The paper's Figures 2 and 3."""
+"""Draws the paper's Figures 2 and 3."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aekd_tf.monitoring import figures as pictures
 
 
 def figure_parts(number: int, preset: Preset, results: Results, directory: str) -> list[Part]:
-    """Figure 2 or 3."""
-    wanted = grids.figure(number, preset)
-    first = wanted[0]
+    """Returns Figure 2 or 3 with its table; the picture is written to `directory`."""
+    requested = grids.figure(number, preset)
+    first = requested[0]
     lines: dict[str, list[tuple[float, float, float]]] = {}
     level = None
-    for cell in wanted:
+    for cell in requested:
         values = list(accuracies(results, cell).values())
         if not values:
             continue
@@ -43,13 +43,14 @@ def figure_parts(number: int, preset: Preset, results: Results, directory: str) 
     parts: list[Part] = [Heading(f"Figure {number}")]
     if lines:
         pictures.save(pictures.curves(lines, label, level), os.path.join(directory, file))
-        what = "ensemble size" if number == 2 else "tolerance C"
-        parts.append(Picture(file, f"Accuracy by {what}, mean and 95% interval over the seeds"))
+        variable = "ensemble size" if number == 2 else "tolerance C"
+        caption = f"Accuracy by {variable}, mean and 95% interval over the seeds"
+        parts.append(Picture(file, caption))
     rows = [
         cell_row(results, cell, [str(cell.size), TITLES[cell.method], f"{cell.tolerance or ''}"])
-        for cell in wanted
+        for cell in requested
     ]
     parts.append(Table(["M", "method", "C", *COLUMNS], rows))
-    adaptive = [cell for cell in wanted if cell.method == "aekd" and cell.size > 1]
+    adaptive = [cell for cell in requested if cell.method == "aekd" and cell.size > 1]
     parts.append(Text(verdict([paired(results, cell, average(cell)) for cell in adaptive])))
     return parts

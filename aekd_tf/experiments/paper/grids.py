@@ -1,4 +1,4 @@
-"""Which cells the paper's tables and figures have, at each scale; and three questions of ours."""
+"""Lists the cells of the paper's tables and figures, and of three more questions, per preset."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """At which scale the tables are computed.
+    """The scale at which the tables are computed.
 
     Attributes:
         subjects: (data set, student) of Table 1.
-        twins: (data set, network) of Table 2, student and teachers alike.
-        imagenet: (data set, student, teacher) of Table 3.
+        twins: (data set, network) of Table 2, with the same network for student and teachers.
+        imagenet: (data set, student, teacher) of Table 3; None without Table 3.
         teacher: network of Table 1's teachers.
         mixed: networks of the heterogeneous ensemble; empty for none.
         sizes: M of Tables 1 and 2 and Figure 2.
         tolerances, tolerance_size: C and M of Figure 3; C = 1/M is AVER.
-        question_sizes, question_tolerances: M and C of the questions; what else they ask
-            about, they ask at the largest M.
+        question_sizes, question_tolerances: M and C of the questions. Other settings vary at
+            the largest M only.
         hint_weight: beta.
-        seeds: of the students, at least.
+        seeds: default number of the students' seeds.
         settings: flags of every training, by name.
     """
 
@@ -46,7 +46,7 @@ class Preset:
 
     @property
     def flags(self) -> str:
-        """The settings as they would be typed."""
+        """Returns the settings as they are typed on a command line."""
         return " ".join(f"--{name}={value}" for name, value in self.settings.items())
 
 
@@ -118,10 +118,10 @@ TOLERANCE = 0.6
 
 
 def table(number: int, preset: Preset) -> list[Cell]:
-    """Cells of a table, of seed 0.
+    """Returns the cells of a table, with seed 0.
 
     Raises:
-        UserError: a table that the preset does not have.
+        UserError: the preset does not have the table.
     """
     if number == 3:
         if preset.imagenet is None:
@@ -132,26 +132,29 @@ def table(number: int, preset: Preset) -> list[Cell]:
             for method in ("ensemble", "average", "aekd")
         ]
     subjects = preset.subjects if number == 1 else preset.twins
-    found = []
+    cells = []
     for dataset, student in subjects:
         teacher = preset.teacher if number == 1 else student
-        found.append(Cell(dataset, student, "", 0, "alone"))
+        cells.append(Cell(dataset, student, "", 0, "alone"))
         for size in preset.sizes:
             methods = ("ensemble", "average", "aekd", *HINTED)
-            found += [
+            cells += [
                 _cell(dataset, student, teacher, size, k, preset.hint_weight) for k in methods
             ]
     if number == 1 and preset.mixed:
         dataset, student = preset.subjects[-2 if len(preset.subjects) > 1 else 0]
-        found += [
+        cells += [
             _cell(dataset, student, "mixed", len(preset.mixed), method, 0)
             for method in ("ensemble", "average", "aekd")
         ]
-    return found
+    return cells
 
 
 def figure(number: int, preset: Preset) -> list[Cell]:
-    """Cells of Figure 2 (accuracy by M) or 3 (by C), of seed 0; the first data set and student."""
+    """Returns the cells of Figure 2 (accuracy by M) or 3 (by C), with seed 0.
+
+    They are those of the first data set and student.
+    """
     dataset, student = preset.subjects[0]
     if number == 2:
         return [
@@ -170,18 +173,18 @@ def figure(number: int, preset: Preset) -> list[Cell]:
 
 
 def spoilt(group: str) -> tuple[str, int]:
-    """Kind and number of a group's spoilt teachers; `("", 0)` where all are as usual."""
+    """Returns kind and number of a group's spoilt teachers; `("", 0)` if none is spoilt."""
     match = re.fullmatch(r".+\+(\w+?)x(\d+)", group)
     return (match[1], int(match[2])) if match else ("", 0)
 
 
-# What question 2 spoils, and which shares of the teachers.
+# Question 2: the kinds of spoilt teachers, and their shares of all teachers.
 SPOILT = ("labels40", "labels80", "undertrained", "uniform", "confident")
 SHARES = (0.2, 0.4)
 
 
 def question(number: int, preset: Preset) -> list[Cell]:
-    """Cells that one of the three questions asks for, of seed 0."""
+    """Returns the cells of one of the three questions, with seed 0."""
     dataset, student = preset.subjects[0]
     group, largest = preset.teacher, max(preset.question_sizes)
 
@@ -189,33 +192,33 @@ def question(number: int, preset: Preset) -> list[Cell]:
         cell = _cell(dataset, student, teachers, size, "aekd", 0, tolerance=tolerance)
         return dataclasses.replace(cell, **options)
 
-    found = []
+    cells = []
     if number == 1:
         for size in preset.question_sizes:
-            found.append(_cell(dataset, student, group, size, "average", 0))
-            found.append(adaptive(group, size, TOLERANCE))
+            cells.append(_cell(dataset, student, group, size, "average", 0))
+            cells.append(adaptive(group, size, TOLERANCE))
         for options in (
             {},
             {"batch_gradient": "full"},
             {"normalize": True},
             {"batch_gradient": "full", "normalize": True},
         ):
-            found += [adaptive(group, largest, c, **options) for c in preset.question_tolerances]
+            cells += [adaptive(group, largest, c, **options) for c in preset.question_tolerances]
     elif number == 2:
         counts = [round(share * largest) for share in SHARES]
         spoilt_groups = [f"{group}+{kind}x{count}" for kind in SPOILT for count in counts]
         for name in (group, *spoilt_groups):
-            found.append(_cell(dataset, student, name, largest, "ensemble", 0))
-            found.append(_cell(dataset, student, name, largest, "average", 0))
-            found += [adaptive(name, largest, c) for c in preset.question_tolerances]
+            cells.append(_cell(dataset, student, name, largest, "ensemble", 0))
+            cells.append(_cell(dataset, student, name, largest, "average", 0))
+            cells += [adaptive(name, largest, c) for c in preset.question_tolerances]
     else:
         for size in preset.question_sizes:
-            if size < 5:  # the authors' solver starts from the first two, which may be all
+            if size < 5:  # the authors' solver starts at the first two, which may be all teachers
                 continue
-            found.append(_cell(dataset, student, group, size, "average", 0))
+            cells.append(_cell(dataset, student, group, size, "average", 0))
             for solver in ("smo", "libsvm_unscaled"):
-                found.append(adaptive(group, size, TOLERANCE, solver=solver))
-    return list(dict.fromkeys(found))
+                cells.append(adaptive(group, size, TOLERANCE, solver=solver))
+    return list(dict.fromkeys(cells))
 
 
 def _cell(
@@ -233,14 +236,16 @@ def _cell(
         teachers,
         size,
         method,
-        # One teacher has all the weight, whatever C is.
         tolerance=tolerance if method in ADAPTIVE else None,
         hint_weight=hint_weight if method in HINTED else None,
     )
 
 
 def over_seeds(cells: list[Cell], seeds: int) -> list[Cell]:
-    """Each cell once a seed; the ensemble's vote has none. What can be compared comes together."""
+    """Repeats each cell once per seed, except the ensemble's vote, which has no seed.
+
+    The seeds of a cell follow each other.
+    """
     unique = list(dict.fromkeys(cells))
     return [
         dataclasses.replace(cell, seed=seed)

@@ -1,4 +1,4 @@
-"""Three questions of ours, with their tables and pictures."""
+"""Answers three questions beyond the paper, with tables and pictures."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def question_parts(
     trajectories: dict[Cell, Trajectory],
     directory: str,
 ) -> list[Part]:
-    """One of the three questions, with its table and pictures."""
-    wanted = grids.question(number, preset)
+    """Returns one of the three questions with its table; pictures are written to `directory`."""
+    requested = grids.question(number, preset)
     parts: list[Part] = [Heading(QUESTIONS[number])]
     rows = []
-    for cell in wanted:
+    for cell in requested:
         adaptive = cell.method in ADAPTIVE
         weighting = f"{cell.batch_gradient}{', normalized' if cell.normalize else ''}"
         extra = {
@@ -61,8 +61,10 @@ def question_parts(
     }[number]
     parts.append(Table(["M", "method", "C", *extra_names, *COLUMNS], rows))
     if number == 2:
-        parts.append(Text("Mean teacher: of the spoilt ones and of the others."))
-    adaptive_cells = [cell for cell in wanted if cell.method in ADAPTIVE and cell.size > 1]
+        parts.append(
+            Text("`mean teacher` gives the mean of the spoilt teachers, then of the others.")
+        )
+    adaptive_cells = [cell for cell in requested if cell.method in ADAPTIVE and cell.size > 1]
     differences = {name(cell): paired(results, cell, average(cell)) for cell in adaptive_cells}
     parts.append(Text(verdict(list(differences.values()))))
     points = {name: interval(values) for name, values in differences.items() if len(values) > 1}
@@ -72,28 +74,29 @@ def question_parts(
         pictures.save(pictures.differences(points, label), os.path.join(directory, file))
         caption = "AE-KD minus AVER, same seeds and teachers, mean and 95% interval"
         parts.append(Picture(file, caption))
-    chosen = [cell for cell in pictured(number, wanted) if cell in trajectories]
+    chosen = [cell for cell in pictured(number, requested) if cell in trajectories]
     if chosen:
         named = {name(cell): trajectories[cell].weights for cell in chosen}
         file = f"question{number}_effective.png"
         pictures.save(pictures.effective(named), os.path.join(directory, file))
         parts.append(Picture(file, "Effective number of teachers over training, first seed"))
     for index, cell in enumerate(chosen[:1] + chosen[-1:] if len(chosen) > 1 else chosen):
-        of_cell = trajectories[cell]
+        trajectory = trajectories[cell]
         file = f"question{number}_weights{index}.png"
-        pictures.save(pictures.heat_map(of_cell.weights, name(cell)), os.path.join(directory, file))
+        weights, cosines = trajectory.weights, trajectory.cosines
+        pictures.save(pictures.heat_map(weights, name(cell)), os.path.join(directory, file))
         parts.append(Picture(file, f"Weights over training, first seed: {name(cell)}"))
         file = f"question{number}_cosines{index}.png"
-        pictures.save(pictures.cosines(of_cell.cosines, name(cell)), os.path.join(directory, file))
+        pictures.save(pictures.cosines(cosines, name(cell)), os.path.join(directory, file))
         caption = f"Cosines between the teachers' gradients, last epoch: {name(cell)}"
         parts.append(Picture(file, caption))
     return parts
 
 
-def pictured(number: int, wanted: list[Cell]) -> list[Cell]:
-    """The cells of a question whose weights are drawn: at most seven, of the largest ensemble."""
-    largest = max(cell.size for cell in wanted)
-    cells = [c for c in wanted if c.method in ADAPTIVE and c.size == largest]
+def pictured(number: int, requested: list[Cell]) -> list[Cell]:
+    """Returns the cells whose weights are drawn: at most seven, of the largest ensemble."""
+    largest = max(cell.size for cell in requested)
+    cells = [c for c in requested if c.method in ADAPTIVE and c.size == largest]
     if number == 1:
         return [c for c in cells if c.batch_gradient == "mean" and not c.normalize]
     cells = [c for c in cells if c.tolerance == grids.TOLERANCE]
@@ -101,12 +104,12 @@ def pictured(number: int, wanted: list[Cell]) -> list[Cell]:
         return cells
     most = max(grids.spoilt(cell.teachers)[1] for cell in cells)
     usual, *rest = [c for c in cells if grids.spoilt(c.teachers)[1] in (0, most)]
-    # Random labels last: the first and the last are drawn whole.
+    # Random labels come last, because the first and the last cell get pictures of their own.
     return [usual, *sorted(rest, key=lambda c: "labels" in c.teachers)]
 
 
 def spoilt_title(cell: Cell) -> str:
-    """Which teachers are spoilt, in words."""
+    """Says in words how many teachers are spoilt, and how."""
     kind, count = grids.spoilt(cell.teachers)
     words = {
         "": "none",
@@ -118,11 +121,12 @@ def spoilt_title(cell: Cell) -> str:
 
 
 def shown_number(value: float, digits: int) -> str:
+    """Formats a number; empty for NaN."""
     return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def name(cell: Cell) -> str:
-    """What sets a cell of a question apart."""
+    """Returns the settings in which a question's cells differ, as a short name."""
     parts = [f"M={cell.size}", f"C={cell.tolerance:g}"]
     parts += [spoilt_title(cell)] if "+" in cell.teachers else []
     parts += ["full"] * (cell.batch_gradient == "full") + ["normalized"] * cell.normalize

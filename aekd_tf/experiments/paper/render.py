@@ -1,4 +1,4 @@
-"""A report's parts, as Markdown and as one HTML page that opens from disk."""
+"""Renders a report's parts as Markdown and as one HTML page that opens from disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A PNG that lies beside the report."""
+    """A PNG in the report's directory."""
 
     file: str
     caption: str
@@ -44,13 +44,13 @@ Part = Heading | Text | Code | Table | Picture
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Returns a Markdown table, its first `left` columns flush left and the others flush right."""
+    """Renders a Markdown table, its first `left` columns flush left and the others flush right."""
     rules = ["---"] * left + ["--:"] * (len(header) - left)
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rules, *rows))
 
 
 def markdown(parts: Sequence[Part]) -> str:
-    """The report as GitHub shows it."""
+    """Renders the report as Markdown for GitHub."""
     blocks = []
     for part in parts:
         if isinstance(part, Heading):
@@ -75,7 +75,7 @@ STYLE = (
 
 
 def page(parts: Sequence[Part], directory: str, title: str) -> str:
-    """The report as one HTML page, pictures of `directory` included."""
+    """Renders the report as one HTML page, including the pictures of `directory`."""
     body = []
     for part in parts:
         if isinstance(part, Heading):

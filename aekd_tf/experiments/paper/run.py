@@ -1,4 +1,4 @@
-"""Computes what is missing and writes the report."""
+"""Computes the missing cells and writes the report."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from aekd_tf.experiments.command import output
 from aekd_tf.experiments.paper import figures, grids, questions, tables
 from aekd_tf.experiments.paper.cells import Cell
 from aekd_tf.experiments.paper.comparisons import Results
-from aekd_tf.experiments.paper.config import PaperConfig, wanted
+from aekd_tf.experiments.paper.config import PaperConfig, requested_cells
 from aekd_tf.experiments.paper.render import Code, Heading, Part, Text, markdown, page
 from aekd_tf.experiments.paper.sweep import Sweep
 from aekd_tf.experiments.paper.trajectories import Trajectory
 
 
 def run(config: PaperConfig) -> None:
-    """Computes what is missing and writes the report."""
-    asked = wanted(config)
+    """Computes the missing cells and writes the report."""
+    requested = requested_cells(config)
     output.make_directory(config.output_dir, "--output_dir")
     preset = grids.PRESETS[config.preset]
     with output.locked(config.output_dir, "--output_dir"):
         sweep = Sweep(preset, config.output_dir, config.teachers_dir, config.data_dir)
         if not config.render:
-            sweep.run(asked)
+            sweep.run(requested)
         write_report(config, sweep.results, sweep.trajectories)
-    there = sum(cell in sweep.results for cell in asked)
-    print(f"{there} of {len(asked)} cells; report: {config.output_dir}/report.html, report.md")
+    finished = sum(cell in sweep.results for cell in requested)
+    report = f"{config.output_dir}/report.html, report.md"
+    print(f"{finished} of {len(requested)} cells; report: {report}")
 
 
 def write_report(
     config: PaperConfig, results: Results, trajectories: dict[Cell, Trajectory]
 ) -> None:
-    """`report.md`, `report.html` and their pictures, in the output directory."""
+    """Writes `report.md`, `report.html` and their pictures to the output directory."""
     parts = report_parts(config, results, trajectories, config.output_dir)
     title = f"AE-KD, preset {config.preset}"
     for name, text in {
@@ -48,20 +49,21 @@ def report_parts(
     trajectories: dict[Cell, Trajectory],
     directory: str,
 ) -> list[Part]:
-    """Everything that is asked for; pictures are written to `directory`."""
+    """Returns all requested parts of the report; pictures are written to `directory`."""
     preset = grids.PRESETS[config.preset]
-    asked = {"table": config.tables, "figure": config.figures, "question": config.questions}
-    options = [f"--{k}={','.join(map(str, v))}" for k, v in asked.items() if v]
+    requested = {"table": config.tables, "figure": config.figures, "question": config.questions}
+    options = [f"--{k}={','.join(map(str, v))}" for k, v in requested.items() if v]
     command = ["python -m aekd_tf.experiments.paper", f"--preset={config.preset}", *options]
     parts: list[Part] = [
         Heading(f"AE-KD, preset {config.preset}", 1),
         Code(" ".join([*command, f"--seeds={config.seeds}"])),
         Text(
-            "Test accuracy in %, mean and 95% interval (Student's t) over n student seeds; the "
-            "teachers are the same for all. `minus average` is the difference, in points, to AVER "
-            "(for AE-KD* to FitNets) on the same seeds and teachers. Every training has the flags "
-            f"`{preset.flags}`; C is {grids.TOLERANCE} where it is not named. `mean "
-            "teacher` is the teachers' own mean test accuracy, beside the vote of the ensemble."
+            "Accuracies are test accuracies in %, with the mean and its 95% interval (Student's "
+            "t) over n student seeds. The teachers are the same for all. `minus average` is the "
+            "difference, in points, to AVER (for AE-KD* to FitNets) on the same seeds and "
+            f"teachers. Every training has the flags `{preset.flags}`; C is {grids.TOLERANCE} "
+            "unless it is named. `mean teacher` is the teachers' own mean test accuracy, in the "
+            "row of the ensemble's vote."
         ),
     ]
     for number in config.tables:

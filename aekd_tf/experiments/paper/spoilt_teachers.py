@@ -1,13 +1,13 @@
-"""Groups of teachers for the paper's tables: trained as usual, or some of them spoilt.
+"""Makes groups of teachers for the paper's tables: trained as usual, or some of them spoilt.
 
-A group is named by its network, `mixed`, or network`+`kind`x`count: `resnet14+labels80x4` are
-resnet14 teachers of which the first four were trained on labels that are random for 80% of the
-images. The kinds:
+The name of a group is its network, `mixed`, or network`+`kind`x`count. For example,
+`resnet14+labels80x4` are resnet14 teachers; the first four were trained on labels that are
+random for 80% of the images. The kinds:
 
-- `labels40`, `labels80`: 40 or 80% of the training labels replaced by random ones;
-- `undertrained`: a twentieth of the epochs;
-- `uniform`: the same probability for all classes, whatever the image;
-- `confident`: a good teacher's answer moved to the next class, five times as sure.
+- `labels40`, `labels80`: random labels for 40 or 80% of the training images.
+- `undertrained`: a twentieth of the epochs.
+- `uniform`: the same probability for all classes, whatever the image.
+- `confident`: a good teacher's logits, moved to the next class and five times as large.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from aekd_tf.experiments.run import teachers
 from aekd_tf.experiments.run.teachers import Teacher, Traced
 
 RANDOM_LABELS = {"labels40": 0.4, "labels80": 0.8}
-TRAINED_LESS = 20
-SURER = 5.0
+UNDERTRAINED_DIVISOR = 20
+CONFIDENT_SCALE = 5.0
 
 
 def plan(config: Config, dataset: data.Dataset, group: str) -> list[Teacher]:
-    """The teachers of `group`, as many as `config` has; their files are in its teachers_dir."""
-    found = teachers.plan(config, dataset)
+    """Returns the teachers of `group`; `config` gives their number and their directory."""
+    usual = teachers.plan(config, dataset)
     kind, count = grids.spoilt(group)
-    return [_spoil(teacher, kind) if i < count else teacher for i, teacher in enumerate(found)]
+    return [_spoil(teacher, kind) if i < count else teacher for i, teacher in enumerate(usual)]
 
 
 def _spoil(teacher: Teacher, kind: str) -> Teacher:
@@ -42,7 +42,7 @@ def _spoil(teacher: Teacher, kind: str) -> Teacher:
     if kind in RANDOM_LABELS:
         settings["random_labels"] = RANDOM_LABELS[kind]
     elif kind == "undertrained":
-        settings["epochs"] = max(1, settings["epochs"] // TRAINED_LESS)
+        settings["epochs"] = max(1, settings["epochs"] // UNDERTRAINED_DIVISOR)
     directory, file = os.path.split(teacher.path)
     return dataclasses.replace(
         teacher,
@@ -67,15 +67,15 @@ def _relabeled(dataset: data.Dataset, teacher: Teacher) -> data.Dataset:
     settings, split = teacher.settings, dataset.train
     assert settings is not None
     assert isinstance(split, data.Split)
-    chance = np.random.default_rng(settings["seed"])
-    random = chance.integers(0, dataset.num_classes, len(split.labels))
-    chosen = chance.random(len(split.labels)) < settings["random_labels"]
-    labels = np.where(chosen, random, split.labels).astype(split.labels.dtype)
+    generator = np.random.default_rng(settings["seed"])
+    random_labels = generator.integers(0, dataset.num_classes, len(split.labels))
+    chosen = generator.random(len(split.labels)) < settings["random_labels"]
+    labels = np.where(chosen, random_labels, split.labels).astype(split.labels.dtype)
     return dataclasses.replace(dataset, train=data.Split(split.images, labels))
 
 
 def _wrap(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) -> keras.Model:
-    """Writes and returns a teacher that needs no training of its own."""
+    """Writes and returns a teacher that requires no training of its own."""
     inputs = keras.Input(dataset.image_shape)
     classes = dataset.num_classes
     if kind == "uniform":
@@ -83,7 +83,7 @@ def _wrap(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) ->
         kernel = np.zeros((features.shape[-1], classes), np.float32)
     else:
         features = _usual(config, dataset, teacher, kind)(inputs)
-        kernel = SURER * np.roll(np.eye(classes, dtype=np.float32), 1, axis=1)
+        kernel = CONFIDENT_SCALE * np.roll(np.eye(classes, dtype=np.float32), 1, axis=1)
     layer = keras.layers.Dense(classes, use_bias=False, name="spoilt")
     model = keras.Model(inputs, layer(features), name=f"{teacher.network}_{kind}")
     layer.set_weights([kernel])
@@ -92,7 +92,7 @@ def _wrap(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) ->
 
 
 def _usual(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) -> Any:
-    """The teacher as it is without being spoilt, trained if it is missing."""
+    """Returns the teacher as it is when it is not spoilt, and trains it if it is missing."""
     settings = {name: v for name, v in (teacher.settings or {}).items() if name != "kind"}
     path = teacher.path.replace(f"_{kind}.keras", ".keras")
     usual = dataclasses.replace(teacher, path=path, settings=settings)

@@ -40,7 +40,7 @@ class Sweep:
         preset: the scale.
         output_dir: directory of the results.
         teachers_dir: directory of the teachers' files.
-        data_dir: where TensorFlow Datasets keeps its data; None for its default.
+        data_dir: directory of TensorFlow Datasets; None for its default.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Sweep:
         self._pools: dict[tuple[str, str, bool, int], TeacherPool] = {}
         self._traced: dict[Cell, Trained] = {}
 
-    def run(self, wanted: list[Cell]) -> None:
-        """Computes what is missing of `wanted`; each result is on disk as soon as it is there."""
-        missing = [cell for cell in wanted if cell not in self.results]
-        print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
+    def run(self, requested: list[Cell]) -> None:
+        """Computes the missing cells, and writes each result as soon as it is known."""
+        missing = [cell for cell in requested if cell not in self.results]
+        print(f"{len(requested) - len(missing)} of {len(requested)} cells are finished", flush=True)
         if not missing:
             return
-        # One ensemble after the other: its outputs and traces are dropped before the next. Hints
-        # first: the pass that caches the feature maps caches the logits, too.
+        # Sorted by ensemble, because its outputs and traces are dropped before the next. Hints
+        # come first, because the pass that caches feature maps caches the logits too.
         missing.sort(key=lambda c: (c.dataset, c.teachers, c.size, not c.hint_weight))
         with tqdm(total=len(missing), desc="cells", unit="cell", ascii=" =") as bar:
             for cell in missing:
@@ -74,7 +74,7 @@ class Sweep:
                 SIGNALS.check()
 
     def config(self, cell: Cell) -> Config:
-        """Returns the configuration of the training of a cell."""
+        """Returns the configuration of a cell's training."""
         group = cell.teachers.partition("+")[0] or self.preset.teacher
         settings = {
             "dataset": cell.dataset,
@@ -97,21 +97,21 @@ class Sweep:
             normalize=cell.normalize,
             hint_weight=cell.hint_weight or 0.0,
             seed=cell.seed,
-            # Feature maps are cached once for all students, whether they use them or not.
+            # The cache of an ensemble holds feature maps only for the cells with hints.
             cache_hints=bool(base.cache_views and cell.hint_weight),
         )
 
     def compute(self, cell: Cell) -> Result:
-        """Returns the result of one cell."""
+        """Computes the result of one cell."""
         config = self.config(cell)
         dataset = self._dataset(config)
         if cell.method == "ensemble":
             begun = time.monotonic()
             scores = self._pool(cell, config, dataset).scores
-            vote, nothing = scores["majority_vote"], float("nan")
-            each = " ".join(f"{accuracy:.4f}" for accuracy in scores["teachers"])
-            taken = round(time.monotonic() - begun, 1)
-            return Result(vote, nothing, nothing, nothing, nothing, "", each, taken)
+            vote, nan = scores["majority_vote"], float("nan")
+            accuracies = " ".join(f"{accuracy:.4f}" for accuracy in scores["teachers"])
+            seconds = round(time.monotonic() - begun, 1)
+            return Result(vote, nan, nan, nan, nan, "", accuracies, seconds)
         return self._train(cell, config, dataset)
 
     def _dataset(self, config: Config) -> data.Dataset:
@@ -141,7 +141,7 @@ class Sweep:
         student = Student(cell.method, cell.method, cell.hint_weight)
         pool = self._pool(cell, config, dataset) if cell.teachers else None
         name = "_".join(str(part) for part in dataclasses.astuple(cell)).replace("/", "_")
-        # One seed's, as the others look much the same.
+        # Only the first seed has logs: the others' look much the same.
         log_dir = None if cell.seed else os.path.join(self.output_dir, "logs", name)
         saved = os.path.join(self.output_dir, f"{name}.checkpoint")
         training = dataclasses.replace(
@@ -188,11 +188,11 @@ class Sweep:
     def _authors_solver(
         self, cell: Cell, config: Config, traced: Trained | None
     ) -> UnscaledLibsvm | None:
-        """Returns the weighting of a cell that asks for the authors' solver, else None."""
+        """Returns the weighting of a cell with the authors' solver, else None."""
         if cell.solver == "libsvm_unscaled":
-            # What is traced calls, and counts in, the object that it was traced with.
-            of_trace = traced and traced.model.weighting
-            return of_trace or UnscaledLibsvm(config.tolerance, config.batch_gradient)
+            # A trace calls the object that it was traced with, which then does the counting.
+            in_trace = traced and traced.model.weighting
+            return in_trace or UnscaledLibsvm(config.tolerance, config.batch_gradient)
         if cell.solver != config.solver:
             raise UserError(f"unknown solver {cell.solver!r} of a cell")
         return None

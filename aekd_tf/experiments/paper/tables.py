@@ -1,4 +1,4 @@
-"""The paper's tables, ours beside the published numbers."""
+"""Lays out the paper's tables, with the published numbers beside the new ones."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from aekd_tf.experiments.run.methods import ADAPTIVE
 
 
 def table_parts(number: int, preset: Preset, results: Results, directory: str) -> list[Part]:
-    """One of the paper's tables, ours and where there is one the paper's number."""
-    printed = published.TABLES[number]
+    """Returns one of the paper's tables; its last column has the published numbers, if any."""
+    published_table = published.TABLES[number]
     parts: list[Part] = [Heading(f"Table {number}")]
-    wanted = grids.table(number, preset)
+    requested = grids.table(number, preset)
     rows = []
-    for cell in wanted:
-        theirs = ""
-        known = printed.get((cell.dataset, cell.student), {}).get(cell.size, ())
-        if cell.method in published.METHODS and known and cell.teachers != "mixed":
+    for cell in requested:
+        paper = ""
+        values = published_table.get((cell.dataset, cell.student), {}).get(cell.size, ())
+        if cell.method in published.METHODS and values and cell.teachers != "mixed":
             index = published.METHODS.index(cell.method)
-            theirs = f"{known[index]:.2f}" if index < len(known) else ""
+            paper = f"{values[index]:.2f}" if index < len(values) else ""
         elif cell.method == "alone" and (cell.dataset, cell.student) in published.ALONE:
-            theirs = f"{published.ALONE[cell.dataset, cell.student]:.2f}"
+            paper = f"{published.ALONE[cell.dataset, cell.student]:.2f}"
         elif cell.teachers == "mixed" and cell.dataset == "cifar100":
             value = published.HETEROGENEOUS.get(cell.method)
-            theirs = f"{value:.2f}" if value else ""
-        who = cell.teachers if cell.size else ""
-        title = [cell.dataset, cell.student, who, str(cell.size or ""), TITLES[cell.method]]
-        rows.append([*cell_row(results, cell, title), theirs])
+            paper = f"{value:.2f}" if value else ""
+        teachers = cell.teachers if cell.size else ""
+        title = [cell.dataset, cell.student, teachers, str(cell.size or ""), TITLES[cell.method]]
+        rows.append([*cell_row(results, cell, title), paper])
     header = ["data", "student", "teachers", "M", "method", *COLUMNS, "paper"]
     parts.append(Table(header, rows))
-    adaptive = [cell for cell in wanted if cell.method in ADAPTIVE and cell.size > 1]
+    adaptive = [cell for cell in requested if cell.method in ADAPTIVE and cell.size > 1]
     parts.append(Text(verdict([paired(results, cell, average(cell)) for cell in adaptive])))
     return parts

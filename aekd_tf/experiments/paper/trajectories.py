@@ -1,4 +1,4 @@
-"""What the teachers of a training did, epoch by epoch, and the file that it is kept in."""
+"""Trajectories of the teachers' weights over a training, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aekd_tf.experiments.paper.cells import Cell
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """What the teachers of one training did.
+    """The teachers' weights and cosines in one training.
 
     Attributes:
         weights: `[epochs, M]`.
-        cosines: `[M, M]` between their gradients, mean over the last epoch.
+        cosines: `[M, M]`, between the teachers' gradients, mean over the last epoch.
     """
 
     weights: list[list[float]]
@@ -27,10 +27,10 @@ class Trajectory:
 
 
 def read_trajectories(path: str) -> dict[Cell, Trajectory]:
-    """The trajectories in a file, by cell; none if it is not there.
+    """Reads the trajectories in a file, by cell; none if the file is missing.
 
     Raises:
-        UserError: a file that cannot be read.
+        UserError: the file cannot be read.
     """
     if not os.path.exists(path):
         return {}
@@ -42,7 +42,7 @@ def read_trajectories(path: str) -> dict[Cell, Trajectory]:
 
 
 class LastCosines(keras.callbacks.Callback):
-    """Keeps the cosines between the teachers' gradients, of the last epoch."""
+    """Keeps the cosines between the teachers' gradients of the last epoch."""
 
     def on_test_begin(self, logs: Any = None) -> None:
         # Validation: Keras is about to reset the metrics.

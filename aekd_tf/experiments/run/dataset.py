@@ -1,4 +1,4 @@
-"""The data set that a configuration asks for."""
+"""Loads the data set of a configuration."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from aekd_tf.experiments.command.errors import UserError
 
 
 def load_data(config: Config) -> data.Dataset:
-    """The data set that `config` asks for.
+    """Loads the data set of a configuration.
 
     Raises:
-        UserError: more examples are asked for than there are.
-        DataError: the data set cannot be had.
+        UserError: more examples than the data set has.
+        DataError: the data set cannot be loaded.
     """
-    # The chief prepares a set that is not there yet, for the others to find.
+    # The chief prepares a missing set first, so that the others find it.
     if not strategies.is_chief():
         strategies.wait_for_all()
     try:
@@ -34,7 +34,7 @@ def load_data(config: Config) -> data.Dataset:
 
 
 def check_steps(config: Config, dataset: data.Dataset) -> None:
-    """Refuses executions that would run across the end of an epoch, with UserError."""
+    """Raises UserError if an execution of several steps would run across the end of an epoch."""
     steps = data.steps_per_epoch(dataset, config.batch_size)
     if steps % config.steps_per_execution:
         divisors = [str(number) for number in range(1, steps + 1) if steps % number == 0]

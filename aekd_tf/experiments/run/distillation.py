@@ -1,4 +1,4 @@
-"""One run: the teachers that are missing, then a student by each method, then a table."""
+"""Runs one experiment: missing teachers, then one student per method, then a table."""
 
 from __future__ import annotations
 
@@ -34,59 +34,59 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises:
         UserError: an output directory that cannot be written or belongs to another
-            configuration, a teacher's file that cannot be used.
-        DataError: the data set is neither on disk nor to be downloaded.
+            configuration; a teacher's file that cannot be used.
+        DataError: the data set is not on disk and cannot be downloaded.
     """
     output.check_configuration(config)
     dataset = load_data(config)
     check_steps(config, dataset)
-    asked_teachers = teachers.plan(config, dataset)
-    _check_teachers(config, dataset, asked_teachers)
+    requested_teachers = teachers.plan(config, dataset)
+    _check_teachers(config, dataset, requested_teachers)
     one_student.check_hints(config, dataset)
     for directory in ("", "students", "logs"):
         output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
     with output.locked(config.output_dir, "--output_dir"):
-        return _train_and_report(config, dataset, asked_teachers)
+        return _train_and_report(config, dataset, requested_teachers)
 
 
-def _check_teachers(config: Config, dataset: data.Dataset, asked: list[teachers.Teacher]) -> None:
+def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.Teacher]) -> None:
     """Refuses a teacher's file that cannot be used, before anything is trained."""
     caches = teacher_pool.caches_of(config, dataset)
-    for index, teacher in enumerate(asked):
+    for index, teacher in enumerate(files):
         if not teacher.exists:
             continue
         teachers.check_settings(teacher)
         name = teacher_pool.cache_name(dataset, teacher)
         if caches is None or not all(
-            cache.holds(teacher.path, name, index, len(asked))
+            cache.holds(teacher.path, name, index, len(files))
             for cache in (caches.training, caches.test)
         ):
             teachers.load(teacher, dataset, config)
 
 
 def _train_and_report(
-    config: Config, dataset: data.Dataset, asked_teachers: list[teachers.Teacher]
+    config: Config, dataset: data.Dataset, requested_teachers: list[teachers.Teacher]
 ) -> dict[str, Any]:
     output.save_json(
         os.path.join(config.output_dir, "config.json"),
         {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
     )
-    asked = students.plan(config)
-    figures = {student.name: students.finished(config, student) for student in asked}
-    missing = [student for student in asked if figures[student.name] is None]
-    tables.print_plan(config, dataset, asked_teachers, asked, missing)
+    requested = students.plan(config)
+    figures = {student.name: students.finished(config, student) for student in requested}
+    missing = [student for student in requested if figures[student.name] is None]
+    tables.print_plan(config, dataset, requested_teachers, requested, missing)
 
-    count = sum(not teacher.exists for teacher in asked_teachers)
+    count = sum(not teacher.exists for teacher in requested_teachers)
     total = count + len(missing)
     hinted = any(student.method.hinted for student in missing) and not config.cache_hints
-    pool = teacher_pool.prepare(config, dataset, asked_teachers, total, with_models=hinted)
-    for student in asked:
+    pool = teacher_pool.prepare(config, dataset, requested_teachers, total, with_models=hinted)
+    for student in requested:
         known = figures[student.name]
         alone = student.method.weighting is None
         if known is not None and not alone and known["teachers"] != pool.digests:
             raise UserError(
                 f"{students.path(config, student, 'keras')} was distilled from other teachers than "
-                f"{', '.join(t.path for t in asked_teachers)}: delete it, or choose another "
+                f"{', '.join(t.path for t in requested_teachers)}: delete it, or choose another "
                 "--output_dir"
             )
     if pool.caches is not None and missing:
@@ -97,7 +97,7 @@ def _train_and_report(
         label = f"[{count}/{total}] {student.title}"
         figures[student.name] = _train(config, dataset, pool, student, label)
 
-    chosen = students.chosen(asked, {name: known or {} for name, known in figures.items()})
+    chosen = students.chosen(requested, {name: known or {} for name, known in figures.items()})
     results = _results(config, pool, {method: best for method, (_, best) in chosen.items()})
     delivered, _ = chosen[config.methods[-1]]
     if strategies.is_chief():
@@ -148,7 +148,7 @@ def _train(
 
 
 def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
-    """For TensorBoard's HParams page, which compares the candidates."""
+    """Writes to TensorBoard's HParams page, which compares the candidates."""
     writer = tf.summary.create_file_writer(log_dir)
     with writer.as_default(step=1):
         hparams.hparams({"hint_weight": student.hint_weight, "method": student.method_name})

@@ -1,4 +1,4 @@
-"""The methods: one row each. Every other list of methods is derived from this table."""
+"""The table of methods, with one row per method; all other lists of methods derive from it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Method:
     """A way to train a student.
 
     Attributes:
-        name: what flags, files and results call it.
-        title: what tables call it.
+        name: name in flags, files and results.
+        title: name in tables.
         weighting: identifier of the weighting; None for a student that has no teachers.
-        terms: which losses the teachers give: `outputs`, `hints`.
+        terms: losses that the teachers give: `outputs`, `hints`.
         first_teacher_alone: whether only the first teacher teaches.
     """
 
@@ -25,17 +25,17 @@ class Method:
 
     @property
     def student_title(self) -> str:
-        """What a run's table calls its student."""
+        """Returns the name of the method's student in a run's table."""
         return f"student {self.title}" if self.weighting is None else f"student, {self.title}"
 
     @property
     def adaptive(self) -> bool:
-        """Whether it solves the program, and C matters."""
+        """Tells whether the method solves the quadratic program, so that C matters."""
         return self.weighting == "aekd"
 
     @property
     def hinted(self) -> bool:
-        """Whether it compares feature maps, and beta matters."""
+        """Tells whether the method compares feature maps, so that beta matters."""
         return "hints" in self.terms
 
 

@@ -1,4 +1,4 @@
-"""Test accuracy of a network, and of the teachers and their votes."""
+"""Computes the test accuracy of a network, and of the teachers and their votes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from aekd_tf.teachers.votes import accuracies
 
 
 def top_k(dataset: data.Dataset) -> int | None:
-    """Returns 5 when the paper reports top-5 accuracy beside top-1, else None."""
+    """Returns 5 if the paper reports top-5 accuracy beside top-1, else None."""
     return 5 if family(dataset.name) == "imagenet" and dataset.num_classes > 5 else None
 
 
 def accuracy(
     network: keras.Model, dataset: data.Dataset, split: data.Split | data.StreamedSplit
 ) -> dict[str, float]:
-    """Returns `{"accuracy": a}` on the split, from 0 to 1, with `top_k` also `"accuracy_top5"`."""
+    """Computes `{"accuracy": a}` on the split, from 0 to 1; with `top_k` also `"accuracy_top5"`."""
     scores = TeacherEnsemble([network]).evaluate(
         data.evaluation_pipeline(dataset, split), top_k=top_k(dataset)
     )
@@ -40,10 +40,10 @@ def evaluate(
     networks: list[keras.Model] | None,
     cache: TeacherCache | None,
 ) -> dict[str, Any]:
-    """Returns the test accuracy of the teachers and of their votes, from the cache if there is one.
+    """Computes the test accuracy of the teachers and of their votes, from the cache if given.
 
     Raises:
-        UserError: outputs that are no logits.
+        UserError: outputs that are not logits.
     """
     try:
         if cache is None:

@@ -1,4 +1,4 @@
-"""Trains one student by a method; runs and sweeps do it alike."""
+"""Trains one student by a method, in the same way for runs and sweeps."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from aekd_tf.weightings.base import Weighting
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A student that was trained.
+    """A trained student.
 
     Attributes:
-        model: what was fitted.
+        model: the model that was fitted, e.g. a distiller.
         network: the student in it.
-        history: figures by name, one entry per epoch.
+        history: lists of figures by name, one entry per epoch.
         best: the best epoch on the validation data.
     """
 
@@ -49,7 +49,7 @@ class Trained:
 def training_of(
     config: Config, label: str, checkpoint: str, log_dir: str | None, identity: dict[str, Any]
 ) -> fit.Training:
-    """Returns how a configuration trains a student; `identity` is what it does not say."""
+    """Returns a student's training; `identity` adds to the configuration what identifies it."""
     usual = recipe(config.dataset, config.student, teacher=False)
     return fit.Training(
         label=label,
@@ -82,14 +82,14 @@ def train(
     """Trains a student from new weights.
 
     Args:
-        config: of the run or of the cell.
-        dataset: what it is trained on.
-        pool: the teachers; None for a student alone. A cache in it is filled.
-        student: which student.
-        training: how, from `training_of`.
-        weighting: in the place of the method's own.
-        traced: what an earlier call with the same settings returned: its traces serve again.
-        callbacks: more callbacks of the `fit`.
+        config: configuration of the run or of the cell.
+        dataset: data set to train on.
+        pool: the teachers; None for a student alone. If it has a cache, it must be filled.
+        student: the student to train.
+        training: settings from `training_of`.
+        weighting: replacement of the method's own weighting.
+        traced: result of an earlier call with the same settings, whose traces are reused.
+        callbacks: more callbacks for `fit`.
     """
     fit.start_reproducibly(config.seed, config.jit_compile)
     with strategies.strategy(config.strategy).scope():
@@ -127,7 +127,7 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
     if not set(HINTED) & set(config.methods):
         return
     shape = dataset.num_classes, dataset.image_shape
-    known = {
+    by_name = {
         name: keras.models.load_model(
             os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
         )
@@ -135,7 +135,7 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
         else models.create(name, *shape)
         for name in set(config.networks())
     }
-    networks = [known[name] for name in config.networks()]
+    networks = [by_name[name] for name in config.networks()]
     try:
         student = Student(HINTED[0], HINTED[0], 1.0)
         distiller(config, create_network(config, dataset), networks, student).build(
@@ -146,7 +146,7 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
 
 
 def views_of(config: Config, student: Student, pool: TeacherPool | None) -> dict[str, Any]:
-    """Returns where the training images and the teachers' logits come from."""
+    """Returns the arguments of `data.training_pipeline` for the views and the cached outputs."""
     if pool is None or pool.caches is None:
         return {"view_seed": config.view_seed}
     cache = pool.caches.training
@@ -170,7 +170,7 @@ def distiller(
     student: Student,
     weighting: Weighting | None = None,
 ) -> keras.Model:
-    """Returns what is fitted by the student's method, with a `weighting` of its own if given."""
+    """Returns the model to fit by the student's method; `weighting` replaces the method's own."""
     method = student.method
     if method.weighting is None:
         return SupervisedModel(network)
@@ -180,7 +180,7 @@ def distiller(
         options["hints"] = hints_of(config)
         options["hint_weight"] = student.hint_weight
         if method.adaptive:
-            # The authors scale the hints' gradients to unit length, not the logits'.
+            # The authors scale only the hints' gradients to unit length, not the logits'.
             options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
     if method.first_teacher_alone:
         teachers = CachedTeachers(1) if isinstance(teachers, CachedTeachers) else teachers[:1]
@@ -200,7 +200,7 @@ def distiller(
 
 
 def mean_weights(history: dict[str, list[float]], prefix: str) -> list[float] | None:
-    """Mean over the epochs of every teacher's weight; None without such weights."""
+    """Computes the mean over the epochs of every teacher's weight; None without weights."""
     count = sum(name.startswith(prefix) for name in history)
     columns = [history[f"{prefix}{index}"] for index in range(count)]
     return np.mean(columns, axis=1).tolist() if columns else None

@@ -1,4 +1,4 @@
-"""The students that a run asks for, and what is kept of each on disk."""
+"""Plans the students of a run, and reads the finished ones from disk."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.run.methods import METHODS, Method
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
-def _shares(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and all(map(_share, value)))
+def _are_shares(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_share, value)))
 
 
-# What a student's file of figures holds, and what is a valid value.
+# The figures in a student's file, each with a test of its value.
 _FIGURES: dict[str, Callable[[Any], bool]] = {
-    "test_accuracy": _share,
-    "validation_accuracy": _share,
-    "best_validation_test_accuracy": _share,
+    "test_accuracy": _is_share,
+    "validation_accuracy": _is_share,
+    "best_validation_test_accuracy": _is_share,
     "best_validation_epoch": lambda value: isinstance(value, int) and value > 0,
-    "teacher_weights": _shares,
-    "hint_teacher_weights": _shares,
-    "hint_weight": lambda value: value is None or _number(value),
+    "teacher_weights": _are_shares,
+    "hint_teacher_weights": _are_shares,
+    "hint_weight": lambda value: value is None or _is_number(value),
     "teachers": lambda value: isinstance(value, list),
-    "seconds": _number,
+    "seconds": _is_number,
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """One student to train; several per method when its hint weight is cross-validated."""
+    """One student to train; a method has several if its hint weight is cross-validated."""
 
     name: str
     method_name: str
@@ -50,23 +50,23 @@ class Student:
 
     @property
     def method(self) -> Method:
-        """The row of the table of methods."""
+        """Returns the student's row in the table of methods."""
         return METHODS[self.method_name]
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it is one of several, of which the best is kept."""
+        """Tells whether this is one of several students, of which only the best is delivered."""
         return self.name != self.method_name
 
     @property
     def title(self) -> str:
-        """What progress calls it."""
+        """Returns the student's name in progress bars."""
         beta = f" beta={self.hint_weight:g}" if self.is_candidate else ""
         return self.method.student_title + beta
 
 
 def plan(config: Config) -> list[Student]:
-    """All students that `config` asks for, candidates of a cross-validation included."""
+    """Returns all students of a configuration, candidates of a cross-validation included."""
     students = []
     for method in config.methods:
         if not METHODS[method].hinted:
@@ -79,11 +79,12 @@ def plan(config: Config) -> list[Student]:
 
 
 def path(config: Config, student: Student, ending: str) -> str:
+    """Returns the path of a student's file."""
     return os.path.join(config.output_dir, "students", f"{student.name}.{ending}")
 
 
 def finished(config: Config, student: Student) -> dict[str, Any] | None:
-    """The figures of a student that an earlier run finished; None if it is to be trained.
+    """Returns the figures of a student that an earlier run finished; None if there is none.
 
     Raises:
         UserError: figures that cannot be read or are incomplete.
@@ -94,7 +95,7 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
     figures = output.read_json(file, "delete it to have the student retrained")
     if set(figures) - {"test_accuracy_top5"} != set(_FIGURES):
         raise UserError(f"{file} is incomplete: delete it to have the student retrained")
-    checks = {**_FIGURES, "test_accuracy_top5": _share}
+    checks = {**_FIGURES, "test_accuracy_top5": _is_share}
     wrong = [name for name, value in figures.items() if not checks[name](value)]
     if wrong:
         raise UserError(
@@ -106,7 +107,7 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
 def chosen(
     students: Sequence[Student], figures: dict[str, dict[str, Any]]
 ) -> dict[str, tuple[Student, dict[str, Any]]]:
-    """By method, its student and figures: of candidates, the best on validation data."""
+    """Returns each method's student and figures; the best on validation data of candidates."""
     best_of: dict[str, tuple[Student, dict[str, Any]]] = {}
     for method in dict.fromkeys(student.method_name for student in students):
         candidates = [student for student in students if student.method_name == method]

@@ -1,4 +1,4 @@
-"""What a run prints: its plan, and the table of its results."""
+"""Prints a run's plan and formats the table of its results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ def print_plan(
     config: Config,
     dataset: data.Dataset,
     files: list[teachers.Teacher],
-    asked: list[Student],
+    requested: list[Student],
     missing: list[Student],
 ) -> None:
+    """Prints the data set, and which teachers and students exist or will be trained."""
     steps = data.steps_per_epoch(dataset, config.batch_size)
     lines = [
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation, "
         f"{len(dataset.test)} test images",
         *teachers.describe(files, steps),
     ]
-    if len(missing) < len(asked):
-        lines.append(f"reusing {len(asked) - len(missing)} students found on disk")
+    if len(missing) < len(requested):
+        lines.append(f"reusing {len(requested) - len(missing)} students found on disk")
     if missing:
         lines.append(
             f"training {len(missing)} students {config.student}, {config.epochs * steps} steps "
@@ -35,7 +36,7 @@ def print_plan(
 
 
 def table(config: Config, results: dict[str, Any]) -> str:
-    """The report: test accuracy of everything, last epoch and best validation epoch."""
+    """Formats the test accuracy of all networks, at the last and the best validation epoch."""
     delivered = config.methods[-1]
     weights = results["students"][delivered]["teacher_weights"]
     adaptive = METHODS[delivered].adaptive

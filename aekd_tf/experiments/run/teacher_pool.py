@@ -1,4 +1,4 @@
-"""Teachers ready to teach: their files, models or cached outputs, and scores."""
+"""Prepares the teachers of a run: their files, models or cached outputs, and scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aekd_tf.terms.hints import Hints
 
 @dataclasses.dataclass(frozen=True)
 class Caches:
-    """The teachers' outputs on disk: for views of the training images, and for the test images."""
+    """The teachers' outputs on disk, for views of the training images and for the test images."""
 
     training: TeacherCache
     test: TeacherCache
@@ -33,10 +33,10 @@ class TeacherPool:
     """The teachers of a run.
 
     Attributes:
-        files: where each teacher is.
-        models: the teachers; None when their cached outputs serve instead.
-        caches: None without a cache.
-        digests: what tells each teacher from others.
+        files: place and settings of each teacher.
+        models: the teachers; None if their cached outputs replace them.
+        caches: the cached outputs; None without a cache.
+        digests: one SHA-256 per teacher, which identifies it.
         scores: test accuracy of the teachers and of their votes.
     """
 
@@ -48,20 +48,20 @@ class TeacherPool:
 
     @property
     def teachers(self) -> list[keras.Model] | CachedTeachers:
-        """What a distiller takes; a cache that serves for it must be filled."""
+        """Returns what a distiller takes as teachers; without models the cache must be filled."""
         if self.models is not None:
             return self.models
         assert self.caches is not None
         return self.caches.training.teachers
 
     def fill(self, config: Config) -> None:
-        """Computes what is missing of the outputs for the training images."""
+        """Computes the missing outputs for the training images."""
         if self.caches is not None:
             fill(config, self.files, self.caches.training)
 
 
 def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
-    """Returns the caches that a configuration asks for; None without any."""
+    """Returns the caches of a configuration; None if it has none."""
     if not config.cache_views:
         return None
     views = Views(
@@ -83,7 +83,7 @@ def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
 
 
 def hints_of(config: Config) -> Hints:
-    """Returns the hints that a configuration asks for."""
+    """Returns the hints of a configuration."""
     student, *teacher_layers = config.hint_layers
     return Hints(student, teacher_layers or student, config.hint_first_epoch, config.hint_pooling)
 
@@ -94,7 +94,7 @@ def cache_name(dataset: data.Dataset, teacher: Teacher) -> str:
 
 
 def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]:
-    """Computes what is missing of a cache and returns the teachers' digests.
+    """Computes the missing outputs of a cache and returns the teachers' digests.
 
     Raises:
         UserError: a teacher that does not fit the cache.
@@ -104,7 +104,7 @@ def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]
     names = [cache_name(cache.dataset, teacher) for teacher in files]
     try:
         with output.locked(config.cache_dir, "--cache_dir"):
-            # The chief computes what is missing, for the others to find.
+            # The chief computes the missing outputs first, so that the others find them.
             if not strategies.is_chief():
                 strategies.wait_for_all()
             cache.fill([t.path for t in files], names, safe_mode=not config.trust_teachers)
@@ -127,12 +127,12 @@ def prepare(
     """Trains the teachers that are missing and scores all of them.
 
     Args:
-        config: of the run.
-        dataset: of the run.
+        config: configuration of the run.
+        dataset: data set of the run.
         files: the teachers.
-        total: number of trainings that the labels show.
+        total: number of trainings, for the labels of progress bars.
         with_models: whether the models are needed even with a cache.
-        trainer: what trains one teacher.
+        trainer: function that trains one teacher.
     """
     caches, models = caches_of(config, dataset), None
     if caches is not None:
@@ -150,10 +150,10 @@ def announce(config: Config, pool: TeacherPool) -> None:
     assert pool.caches is not None
     cache = pool.caches.training
     first = teachers.load(pool.files[0], cache.dataset, config) if config.cache_hints else None
-    kept = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
+    selection = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
     print(
         f"teachers' outputs: {len(pool.files)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
         f"{config.cache_dir} ({config.cache_views} views of {len(cache.dataset.train)} images, "
-        f"{config.cache_dtype}{kept})",
+        f"{config.cache_dtype}{selection})",
         flush=True,
     )

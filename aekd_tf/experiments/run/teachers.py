@@ -1,4 +1,4 @@
-"""The teachers of a run: found on disk, or trained and written there."""
+"""Loads the teachers of a run from disk, or trains them and writes them there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from aekd_tf.training.stop import SIGNALS
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """Where one teacher's file is, and how it is trained if it is not there.
+    """The place of one teacher's file, and the settings to train a missing teacher.
 
-    `settings` is None for a file of the user's own.
+    Attributes:
+        name: name in results and logs.
+        path: path of the `.keras` file.
+        network: name of the network, or the file as the user gave it.
+        settings: settings of the training; None for a file of the user.
     """
 
     name: str
@@ -36,24 +40,25 @@ class Teacher:
 
     @property
     def exists(self) -> bool:
+        """Tells whether the teacher's file exists."""
         return os.path.exists(self.path)
 
 
 def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
-    """The teachers that `config` asks for.
+    """Returns the teachers of a configuration.
 
     Raises:
-        UserError: a file of the user's own that is not there.
+        UserError: a file of the user is missing.
     """
-    found: list[Teacher] = []
+    teachers: list[Teacher] = []
     for index, network in enumerate(config.networks()):
         if network.endswith(".keras"):
             path = os.path.expanduser(network)
             if not os.path.exists(path):
                 raise UserError(f"teacher file {path} does not exist: give a trained .keras file")
             name = os.path.basename(path).removesuffix(".keras")
-            name = name if name not in {t.name for t in found} else f"{name}_{index}"
-            found.append(Teacher(name, path, network, None))
+            name = name if name not in {t.name for t in teachers} else f"{name}_{index}"
+            teachers.append(Teacher(name, path, network, None))
             continue
         settings = {
             "dataset": config.dataset,
@@ -70,16 +75,16 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
         path = os.path.join(config.teachers_dir, f"{config.dataset.replace('/', '_')}_{name}.keras")
         if config.image_size is not None:
             settings["image_size"] = config.image_size
-        found.append(Teacher(name, path, network, settings))
-    return found
+        teachers.append(Teacher(name, path, network, settings))
+    return teachers
 
 
 def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
-    """The trained model, checked against the data.
+    """Loads the trained model and checks it against the data.
 
     Raises:
-        UserError: the file is missing, unreadable, trained with other settings, or its
-            input shape or class count is not the data's.
+        UserError: the file is missing, cannot be read or was trained with other settings; its
+            input shape or class count differs from the data's.
     """
     advice = "delete it to have it retrained" if teacher.settings else "give a trained .keras file"
     check_settings(teacher)
@@ -91,7 +96,7 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
         if "safe_mode=False" in str(error):
             raise UserError(
                 f"teacher file {teacher.path} contains Python code (a Lambda layer), which would "
-                "run with your rights: if you trust where it comes from, give --trust_teachers"
+                "run with your rights: if you trust its source, give --trust_teachers"
             ) from error
         raise UserError(
             f"teacher file {teacher.path} cannot be read ({_first_line(error)}): {advice}"
@@ -117,7 +122,7 @@ def _first_line(error: Exception) -> str:
 
 
 def check_settings(teacher: Teacher) -> None:
-    """Refuses a file of ours that was trained with other settings; UserError says which."""
+    """Raises UserError if a file of this package was trained with other settings."""
     if teacher.settings is None:
         return
     path = _settings_path(teacher)
@@ -125,10 +130,10 @@ def check_settings(teacher: Teacher) -> None:
     recorded = output.read_json(path, advice)
     differ = [name for name, value in teacher.settings.items() if recorded.get(name) != value]
     if differ:
-        theirs = ", ".join(f"{name}={recorded.get(name)}" for name in differ)
-        ours = ", ".join(f"{name}={teacher.settings[name]}" for name in differ)
+        old = ", ".join(f"{name}={recorded.get(name)}" for name in differ)
+        new = ", ".join(f"{name}={teacher.settings[name]}" for name in differ)
         raise UserError(
-            f"teacher file {teacher.path} was trained with {theirs}, this run asks for {ours}: "
+            f"teacher file {teacher.path} was trained with {old}, this run asks for {new}: "
             "choose another --teachers_dir, or delete the file to have it retrained"
         )
 
@@ -137,8 +142,8 @@ def _settings_path(teacher: Teacher) -> str:
     return teacher.path.removesuffix(".keras") + ".json"
 
 
-# One model of each network, in which all teachers of that network are trained: tracing takes
-# longer than training a small one.
+# One model per network, in which all teachers of that network are trained: tracing a small
+# network takes longer than training it.
 Traced = dict[str, SupervisedModel]
 Trainer = Callable[[Config, data.Dataset, Teacher, str, Traced], Any]
 
@@ -183,7 +188,7 @@ def train(
 
 def save(teacher: Teacher, model: keras.Model) -> None:
     """Writes a teacher's file."""
-    # The settings first: a teacher's file never stands without them.
+    # A teacher's file must never exist without its settings, so they are written first.
     output.save_json(_settings_path(teacher), teacher.settings)
     output.save_model(model, teacher.path)
 
@@ -197,7 +202,7 @@ def train_missing(
 ) -> dict[str, keras.Model]:
     """Trains the teachers that have no file and returns their models by path.
 
-    `total` is the number of trainings that the labels show.
+    `total` is the number of trainings, for the labels of progress bars.
     """
     missing = [teacher for teacher in files if not teacher.exists]
     trained: dict[str, keras.Model] = {}
@@ -219,8 +224,8 @@ def train_or_load(
     total: int,
     trainer: Trainer = train,
 ) -> list[keras.Model]:
-    """Returns every teacher as a Keras model; trains those that have no file."""
-    # Those on disk first: a bad file must show before hours of training.
+    """Returns every teacher as a Keras model, and trains those that have no file."""
+    # A bad file must be noticed before hours of training, so files are loaded first.
     with strategies.strategy(config.strategy).scope():
         ready = {t.path: load(t, dataset, config) for t in files if t.exists}
     ready.update(train_missing(config, dataset, files, total, trainer))
@@ -228,7 +233,7 @@ def train_or_load(
 
 
 def describe(files: list[Teacher], steps: int) -> list[str]:
-    """Returns the plan in words: which teachers exist and which are to be trained."""
+    """Describes in words which teachers exist and which will be trained."""
     missing = [teacher for teacher in files if not teacher.exists]
     lines = []
     if len(missing) < len(files):
@@ -241,7 +246,7 @@ def describe(files: list[Teacher], steps: int) -> list[str]:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Trains what is missing, prints every teacher's test accuracy and returns it by name."""
+    """Trains the missing teachers, prints every teacher's test accuracy and returns it by name."""
     dataset = load_data(config)
     files = plan(config, dataset)
     output.make_directory(config.output_dir, "--output_dir")
