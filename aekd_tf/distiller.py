@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 from collections.abc import Sequence
@@ -14,16 +13,18 @@ import tensorflow as tf
 
 from aekd_tf import weightings
 from aekd_tf.cache.batches import CachedTeachers, split_batch, teacher_outputs
+from aekd_tf.cache.saving import teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice, check_number
-from aekd_tf.gradients import example_shares, gram_matrix, teacher_gradients
+from aekd_tf.gradients import example_shares, gram_matrix, parameter_gram, teacher_gradients
 from aekd_tf.keras_private import compiled_loss, flatten_layers, loss_tracker
 from aekd_tf.losses.averaged_outputs import averaged_outputs_loss
-from aekd_tf.losses.kl import distillation_loss
+from aekd_tf.losses.kl import check_classes, distillation_loss
+from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.teachers.finite import zero_unless_finite
+from aekd_tf.teachers.finite import zero_unless_live
 from aekd_tf.terms.capture import feature_shape, with_features
 from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled, pooled_shape
 from aekd_tf.terms.regressors import HintRegressors
@@ -259,31 +260,20 @@ class EnsembleDistiller(GlobalBatch):
             (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
         )
         teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
-        teacher_logits, live = zero_unless_finite(tf.unstack(teacher_logits))
+        groups = [tf.unstack(teacher_logits), *([teacher_maps] if self.hints else [])]
+        (teacher_logits, live), *of_hints = zero_unless_live(groups)
         teacher_logits = tf.stack(teacher_logits)
         examples = tf.cast(batch_size(x), tf.float32)
-        if self.hints is not None:
-            teacher_maps, maps_live = zero_unless_finite(teacher_maps)
-            failures = summed(tf.cast([~live, ~maps_live], tf.float32))
-            live, maps_live = tf.unstack(failures == 0)
-            teacher_maps = [
-                tf.where(map_live, features, tf.zeros_like(features))
-                for map_live, features in zip(tf.unstack(maps_live), teacher_maps, strict=True)
-            ]
-        else:
-            live = summed(tf.cast(~live, tf.float32)) == 0
-        # A teacher that fails on one replica is left out on all, which share its weight.
-        teacher_logits = tf.where(live[:, None, None], teacher_logits, 0.0)
         count = summed(examples)
         with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
             logits, student_map = self._student_outputs(x)
-            self._check_classes(logits, teacher_logits)
+            check_classes(self.student.name, logits, teacher_logits)
             student_loss = self.compiled_share(y, logits, sample_weight, examples / count)
             example_weight = example_shares(logits, sample_weight, count)
             losses = distillation_loss(teacher_logits, logits, self.temperature)
             losses = tf.reduce_sum(example_weight * losses, -1)
             if self.gradient_space == "parameters":
-                gram = self._parameter_gram(tape, tf.unstack(losses))
+                gram = parameter_gram(tape, losses, self.student.trainable_variables)
             else:
                 gram = self._logit_gram(teacher_logits, logits, example_weight)
             kd_loss = self._weighted_loss(losses, gram, live, self.weighting, self._weights_tracker)
@@ -294,7 +284,7 @@ class EnsembleDistiller(GlobalBatch):
                 )
                 kd_loss = tf.reduce_sum(example_weight * outputs_loss)
             loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss
-            if self.hints is not None:
+            for teacher_maps, maps_live in of_hints:
                 hint_losses, gradients = self.regressors.losses_and_gradients(
                     student_map, teacher_maps, example_weight, count
                 )
@@ -320,17 +310,9 @@ class EnsembleDistiller(GlobalBatch):
         A teacher that is left out because its outputs are not finite is named once on stderr.
         """
         bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        own = [LeftOutTeachers(), *([HintStart()] if self.hints is not None else [])]
         callbacks = bound.arguments.get("callbacks")
-        own: list[keras.callbacks.Callback] = [LeftOutTeachers()]
-        if self.hints is not None:
-            own.append(HintStart())
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            for callback in own:
-                callback.set_model(self)
-            callbacks.callbacks.extend(own)
-        else:
-            given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-            bound.arguments["callbacks"] = [*(c for c in given if c is not None), *own]
+        bound.arguments["callbacks"] = with_callbacks(self, callbacks, own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
     def gradient_cosines(self) -> np.ndarray:
@@ -362,17 +344,6 @@ class EnsembleDistiller(GlobalBatch):
         )
         return gram_matrix(gradients, self.weighting.batch_gradient)
 
-    def _parameter_gram(self, tape: tf.GradientTape, losses: list[tf.Tensor]) -> tf.Tensor:
-        """Returns the Gram matrix of the gradients w.r.t. the student's parameters (Eq. 10)."""
-        parameters = self.student.trainable_variables
-        with tape.stop_recording():
-            rows = []
-            for loss in losses:
-                gradients = tape.gradient(loss, parameters, unconnected_gradients="zero")
-                flat = [tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients]
-                rows.append(tf.concat(flat, 0))
-            return gram_matrix(summed(tf.stack(rows))[:, None], "full")
-
     def _weighted_loss(
         self,
         losses: tf.Tensor,
@@ -387,19 +358,11 @@ class EnsembleDistiller(GlobalBatch):
         tracker.update_state(weights, gap, gram, live)
         return tf.tensordot(weights, losses, 1)
 
-    def _check_classes(self, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:
-        if logits.shape.rank != 2 or logits.shape[-1] != teacher_logits.shape[-1]:
-            raise ValueError(
-                f"student {self.student.name} gives {tuple(logits.shape)}, its teachers give "
-                f"{tuple(teacher_logits.shape[1:])}: both must be logits [batch, classes] of the "
-                "same classes"
-            )
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "student": keras.saving.serialize_keras_object(self.student),
-            **self._teachers_config(),
+            **teachers_config(self.teachers),
             "weighting": keras.saving.serialize_keras_object(self.weighting),
             "temperature": self.temperature,
             "student_loss_weight": self.student_loss_weight,
@@ -410,12 +373,6 @@ class EnsembleDistiller(GlobalBatch):
             "gradient_space": self.gradient_space,
         }
 
-    def _teachers_config(self) -> dict[str, Any]:
-        if isinstance(self.teachers, CachedTeachers):
-            return {"cached_teachers": dataclasses.asdict(self.teachers)}
-        teachers = [keras.saving.serialize_keras_object(teacher) for teacher in self.teachers]
-        return {"teachers": teachers, "vote": self.teachers.vote}
-
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
         config = dict(config)
@@ -423,14 +380,7 @@ class EnsembleDistiller(GlobalBatch):
             config[name] = config[name] and keras.saving.deserialize_keras_object(
                 config[name], custom_objects
             )
-        if "cached_teachers" in config:
-            return cls(teachers=CachedTeachers(**config.pop("cached_teachers")), **config)
-        teachers = [
-            keras.saving.deserialize_keras_object(teacher, custom_objects)
-            for teacher in config["teachers"]
-        ]
-        config["teachers"] = TeacherEnsemble(teachers, vote=config.pop("vote"))
-        return cls(**config)
+        return cls(teachers=teachers_from_config(config, custom_objects), **config)
 
     def other_variables(self) -> dict[str, list[Any]]:
         return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -63,6 +63,29 @@ def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
         total, examples = summed((tf.reduce_sum(gradients, 1), examples))
         return _inner_products(total / examples)
     return summed(_inner_products(gradients))
+
+
+def parameter_gram(
+    tape: tf.GradientTape, losses: tf.Tensor, parameters: Sequence[Any]
+) -> tf.Tensor:
+    """Computes the Gram matrix of the gradients w.r.t. the student's parameters (Eq. 10).
+
+    Args:
+        tape: persistent, and still recording.
+        losses: `[M]`, recorded by it.
+        parameters: trainable variables of the student.
+
+    Returns:
+        `[M, M]` float32.
+    """
+    each = tf.unstack(losses)  # recorded
+    with tape.stop_recording():
+        rows = []
+        for loss in each:
+            gradients = tape.gradient(loss, parameters, unconnected_gradients="zero")
+            flat = [tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients]
+            rows.append(tf.concat(flat, 0))
+        return gram_matrix(summed(tf.stack(rows))[:, None], "full")
 
 
 def _inner_products(gradients: tf.Tensor) -> tf.Tensor:

@@ -186,7 +186,7 @@ def test_one_teacher_takes_all_whatever_the_cap():
     aekd_tf.AdaptiveWeighting(0.6).validate(1)
 
 
-def test_normalised_weighting_divides_by_the_lengths():
+def test_normalized_weighting_divides_by_the_lengths():
     gram = np.diag([1.0, 4.0, 9.0]).astype(np.float32)
     weights, _ = aekd_tf.AdaptiveWeighting(1.0, normalize=True)(tf.constant(gram))
     np.testing.assert_allclose(weights, np.array([6, 3, 2]) / 11, atol=1e-6)

@@ -9,7 +9,8 @@ ENDINGS = (".py", ".md", ".toml", ".yml", ".cfg", ".html")
 STEMS = (
     *("normalis", "regularis", "initialis", "optimis", "minimis", "maximis", "serialis"),
     *("summaris", "generalis", "recognis", "organis", "penalis", "vectoris", "factoris"),
-    *("linearis", "symmetris", "randomis", "parallelis(?!m)", "synchronis", "categoris", "visualis"),
+    *("linearis", "symmetris", "randomis", "parallelis(?!m)", "synchronis", "categoris"),
+    "visualis",
     *("utilis", "emphasis(?=e)", "characteris", "prioritis", "discretis", "quantis", "binaris"),
     *("programme(?!r|d)", "colour", "behaviour", "favour", "neighbour", "flavour", "honour"),
     *(r"\bcentre", "centred", "grey", "licence", "catalogue", "dialogue", r"\bdistil\b"),

@@ -31,3 +31,13 @@ def distillation_loss(
     teacher = tf.nn.log_softmax(tf.cast(teacher_logits, tf.float32) / temperature)
     student = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
+
+
+def check_classes(student: str, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:
+    """Raises ValueError unless `logits [B, K]` and `teacher_logits [M, B, K]` fit each other."""
+    if logits.shape.rank != 2 or logits.shape[-1] != teacher_logits.shape[-1]:
+        raise ValueError(
+            f"student {student} gives {tuple(logits.shape)}, its teachers give "
+            f"{tuple(teacher_logits.shape[1:])}: both must be logits [batch, classes] of the "
+            "same classes"
+        )

@@ -40,7 +40,7 @@ def test_splits(dataset):
         assert sum(map(len, found)) == len(split)
 
 
-def test_grey_and_cmyk_decode_to_the_pixels_they_were():
+def test_gray_and_cmyk_decode_to_the_pixels_they_were():
     """Against PIL: brightness, channel by channel."""
     from PIL import Image
 

@@ -1,0 +1,19 @@
+"""Adds callbacks of ours to those that a `fit` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+
+def with_callbacks(model: keras.Model, given: Any, own: Sequence[keras.callbacks.Callback]) -> Any:
+    """Returns the callbacks given, in whatever form `fit` takes them, followed by ours."""
+    if isinstance(given, keras.callbacks.CallbackList):
+        for callback in own:
+            callback.set_model(model)
+        given.callbacks.extend(own)
+        return given
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return [*(callback for callback in listed if callback is not None), *own]
