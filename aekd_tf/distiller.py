@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Sequence
@@ -12,29 +13,35 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf import weightings
-from aekd_tf.cache.batches import CachedTeachers, split_batch, teacher_outputs
+from aekd_tf.before_training import check_labels, check_outputs, warn_of_own_step
+from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice, check_number
-from aekd_tf.gradients import example_shares, gram_matrix, parameter_gram, teacher_gradients
-from aekd_tf.keras_private import compiled_loss, flatten_layers, loss_tracker
-from aekd_tf.losses.averaged_outputs import averaged_outputs_loss
-from aekd_tf.losses.kl import check_classes, distillation_loss
+from aekd_tf.keras_private import (
+    VALIDATION,
+    assert_compiled,
+    compiled_loss,
+    flatten_layers,
+    without_optimizer,
+)
 from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
+from aekd_tf.refusals import refusal
+from aekd_tf.settings import Settings, setting
+from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.teachers.finite import zero_unless_live
-from aekd_tf.terms.capture import feature_shape, with_features
-from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled, pooled_shape
+from aekd_tf.teachers.readiness import check_separate, known_input_shape
+from aekd_tf.terms.capture import feature_shape
+from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled_shape
 from aekd_tf.terms.regressors import HintRegressors
-from aekd_tf.training.global_batch import GlobalBatch
-from aekd_tf.training.replicas import batch_size, summed
-from aekd_tf.weightings.base import Weighting, uniform_among
+from aekd_tf.user_data import peek
+from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(GlobalBatch):
+class EnsembleDistiller(DistillationStep):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -139,36 +146,56 @@ class EnsembleDistiller(GlobalBatch):
         gradient_space: str = "logits",
         **kwargs: Any,
     ):
+        if not isinstance(student, keras.Model):
+            raise refusal("not_a_student", kind=type(student).__name__)
         # A float32 wrapper around a float16 student would get no loss scaling.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
         self.autocast = False  # the wrapper must not change the student's inputs
         if not isinstance(teachers, (TeacherEnsemble, CachedTeachers)):
             teachers = TeacherEnsemble(teachers)
+        self._own_compute_loss = type(self).compute_loss is not EnsembleDistiller.compute_loss
         # A plain Python object, so that Keras neither tracks, trains nor saves the teachers.
         self._ensemble: TeacherEnsemble | CachedTeachers = teachers
         if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
+        check_separate(student, self._teacher_models())
         self.student = student
         self.weighting = weightings.get(weighting)
         self.weighting.validate(len(teachers))
-        self.temperature = check_number("temperature", temperature, above_zero=True)
-        self.student_loss_weight = check_number("student_loss_weight", student_loss_weight)
-        self.kd_weight = check_number("kd_weight", kd_weight)
-        self.hint_weight = check_number("hint_weight", hint_weight)
+        self._settings = Settings(
+            {
+                "temperature": self._checked_temperature,
+                "student_loss_weight": functools.partial(check_number, "student_loss_weight"),
+                "kd_weight": functools.partial(check_number, "kd_weight"),
+                "hint_weight": functools.partial(check_number, "hint_weight"),
+            }
+        )
+        self.temperature = temperature
+        self.student_loss_weight = student_loss_weight
+        self.kd_weight = kd_weight
+        self.hint_weight = hint_weight
         check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
         self.gradient_space = gradient_space
         if hints is None and self.hint_weight > 0:
             raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
         self.hints = Hints(hints) if isinstance(hints, str) else hints
+        if not isinstance(self.hints, (Hints, type(None))):
+            raise refusal("hints_list", kind=type(hints).__name__)
         self.hint_weighting = weightings.get(
             self.weighting if hint_weighting is None else hint_weighting
         )
         self.hint_weighting.validate(len(teachers))
+        for weighting_ in (self.weighting, self.hint_weighting):
+            weighting_.attach(self._steps)
+        self._settings.steps = self._steps
+        self._settings.make_variables()
         layers = [layer for teacher in self._teacher_models() for layer in flatten_layers(teacher)]
         self.supports_jit = self._weighting_outside_graph is None and all(
             layer.supports_jit for layer in layers
         )
+        self._checked_outputs = False
+        self._test_functions: dict[bool, Any] = {}
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
         self._weights_tracker = TeacherWeights(len(teachers))
@@ -186,6 +213,8 @@ class EnsembleDistiller(GlobalBatch):
             )
             self._hint_loss_tracker = keras.metrics.Mean(name="hint_loss")
             self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
+        if student.built and (shape := known_input_shape(student)) is not None:
+            self.build(shape)  # for callbacks that want a built model, and for load_weights
 
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]
@@ -201,6 +230,21 @@ class EnsembleDistiller(GlobalBatch):
             self.regressors.build_for(pooled_shape(shape, pooling), shapes)
         super().build(input_shape)
 
+    temperature = setting("temperature", "T of the softened outputs, above 0.")
+    student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
+    kd_weight = setting("kd_weight", "The paper's lambda.")
+    hint_weight = setting("hint_weight", "The paper's beta.")
+
+    def _checked_temperature(self, temperature: float) -> float:
+        number = check_number("temperature", temperature, above_zero=True)
+        cached = getattr(self._ensemble, "temperature", None)
+        if cached is not None and cached != number:
+            raise refusal("top_k_temperature", cached=f"{cached:g}", given=f"{number:g}")
+        return number
+
+    def _steps(self) -> Any:
+        return self.optimizer.iterations if self.compiled and self.optimizer else 0
+
     @property
     def _cached_shapes(self) -> list[Any] | None:
         """Returns the shapes of the feature maps in the batches; None unless they are cached."""
@@ -215,7 +259,13 @@ class EnsembleDistiller(GlobalBatch):
 
     @property
     def teachers(self) -> TeacherEnsemble | CachedTeachers:
-        """Returns the frozen teachers, or the `CachedTeachers` in their place."""
+        """Returns the frozen teachers, or the `CachedTeachers` in their place.
+
+        Raises:
+            ValueError: the distiller was made from its configuration alone.
+        """
+        if getattr(self._ensemble, "pending", False):
+            raise refusal("teachers_without_weights")
         return self._ensemble
 
     @property
@@ -249,71 +299,60 @@ class EnsembleDistiller(GlobalBatch):
         compiled = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
         if compiled is not None:
             loss += tf.cast(compiled, tf.float32)
-        return loss + self.regularization_share()
+        return loss + self._regularization_share()
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x, given = split_batch(x)
-        if self.hints is not None and not self.regressors.built:
-            self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
-        layers, pooling = (
-            (self._hint_layers.teachers, self.hints.pooling) if self.hints else ((), None)
-        )
-        teacher_logits, teacher_maps = teacher_outputs(self.teachers, x, given, layers, pooling)
-        groups = [tf.unstack(teacher_logits), *([teacher_maps] if self.hints else [])]
-        (teacher_logits, live), *of_hints = zero_unless_live(groups)
-        teacher_logits = tf.stack(teacher_logits)
-        examples = tf.cast(batch_size(x), tf.float32)
-        count = summed(examples)
-        with tf.GradientTape(persistent=self.gradient_space == "parameters") as tape:
-            logits, student_map = self._student_outputs(x)
-            check_classes(self.student.name, logits, teacher_logits)
-            student_loss = self.compiled_share(y, logits, sample_weight, examples / count)
-            example_weight = example_shares(logits, sample_weight, count)
-            losses = distillation_loss(teacher_logits, logits, self.temperature)
-            losses = tf.reduce_sum(example_weight * losses, -1)
-            if self.gradient_space == "parameters":
-                gram = parameter_gram(tape, losses, self.student.trainable_variables)
-            else:
-                gram = self._logit_gram(teacher_logits, logits, example_weight)
-            kd_loss = self._weighted_loss(losses, gram, live, self.weighting, self._weights_tracker)
-            if self.weighting.average == "outputs":
-                weights = uniform_among(live)
-                outputs_loss = averaged_outputs_loss(
-                    teacher_logits, logits, self.temperature, weights
-                )
-                kd_loss = tf.reduce_sum(example_weight * outputs_loss)
-            loss = self.student_loss_weight * student_loss + self.kd_weight * kd_loss
-            for teacher_maps, maps_live in of_hints:
-                hint_losses, gradients = self.regressors.losses_and_gradients(
-                    student_map, teacher_maps, example_weight, count
-                )
-                gram = gram_matrix(gradients, self.hint_weighting.batch_gradient)
-                hint_loss = self._weighted_loss(
-                    hint_losses, gram, maps_live, self.hint_weighting, self._hint_weights_tracker
-                )
-                loss += self.hint_weight * tf.convert_to_tensor(self._hint_scale) * hint_loss
-            loss += self.regularization_share()
-            scaled_loss = self.optimizer.scale_loss(loss)
-        self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
-
-        self.track(loss_tracker(self), loss, count)
-        self.track(self._student_loss_tracker, student_loss, count)
-        self.track(self._kd_loss_tracker, kd_loss, count)
-        if self.hints is not None:
-            self.track(self._hint_loss_tracker, hint_loss, count)
-        return self.reduced_logs(self.compute_metrics(x, y, logits, sample_weight))
-
+    @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`; hints take part from their `first_epoch` on.
 
-        A teacher that is left out because its outputs are not finite is named once on stderr.
+        What would train wrongly is refused before the first step. A teacher that is left out
+        because its outputs are not finite is named once on stderr.
         """
         bound = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        given = bound.arguments
+        names = ("y", "sample_weight", "batch_size")
+        given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
+        self._check_before_training(batch)
         own = [LeftOutTeachers(), *([HintStart()] if self.hints is not None else [])]
-        callbacks = bound.arguments.get("callbacks")
-        bound.arguments["callbacks"] = with_callbacks(self, callbacks, own)
+        given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
+
+    @functools.wraps(keras.Model.train_on_batch, assigned=())
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
+    ) -> Any:
+        """Makes one step as `keras.Model.train_on_batch`, after the checks of `fit`."""
+        self._check_before_training((x, y, sample_weight))
+        return super().train_on_batch(x, y, sample_weight, **kwargs)
+
+    def _check_before_training(self, batch: Any) -> None:
+        assert_compiled(self, "fit")
+        teachers = self.teachers
+        check_separate(self.student, self._teacher_models())
+        check_labels(self.loss, self.student_loss_weight, batch)
+        if batch is None or self._checked_outputs:
+            return
+        warn_of_own_step(self.student)
+        with self.distribute_strategy.scope():
+            check_outputs(self.student, teachers, self.loss, batch[0])
+        self._checked_outputs = True
+
+    @functools.wraps(keras.Model.evaluate, assigned=())
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates the student as `keras.Model.evaluate`, without the teachers.
+
+        Data without labels are evaluated by the distillation losses. So is the validation
+        in the course of `fit`, beside the student's own loss.
+        """
+        self._validating = bool(kwargs.get(VALIDATION))
+        if self.test_function is None:  # newly compiled
+            self._test_functions.clear()
+        self.test_function: Any = self._test_functions.get(self._validating)
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._test_functions[self._validating] = self.test_function
+            self._validating = False
 
     def gradient_cosines(self) -> np.ndarray:
         """Returns `[M, M]`: cosines between the teachers' gradients w.r.t. the student's logits.
@@ -322,52 +361,16 @@ class EnsembleDistiller(GlobalBatch):
         """
         return keras.ops.convert_to_numpy(self._weights_tracker.cosines())
 
-    def unused_in_evaluation(self) -> set[str]:
-        names = {"student_loss", "kd_loss", "hint_loss", *self._weights_tracker.result()}
-        return names | set(self._hint_weights_tracker.result() if self.hints is not None else ())
-
-    def _student_outputs(self, x: Any) -> tuple[tf.Tensor, Any]:
-        if self.hints is None:
-            return self(x, training=True), None
-        logits, features = with_features(self, self._hint_layers.student, x, training=True)
-        return logits, pooled(features, self.hints.pooling)
-
-    def _logit_gram(
-        self, teacher_logits: tf.Tensor, logits: tf.Tensor, example_weight: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the Gram matrix of the gradients w.r.t. the student's logits (Eq. 15)."""
-        _, gradients = teacher_gradients(
-            lambda student: distillation_loss(teacher_logits, student, self.temperature),
-            logits,
-            len(self.teachers),
-            example_weight,
-        )
-        return gram_matrix(gradients, self.weighting.batch_gradient)
-
-    def _weighted_loss(
-        self,
-        losses: tf.Tensor,
-        gram: tf.Tensor,
-        live: tf.Tensor,
-        weighting: Weighting,
-        tracker: TeacherWeights,
-    ) -> tf.Tensor:
-        """Returns the teachers' losses `[M]` summed with the weights that follow from `gram`."""
-        weights, gap = weighting.among(gram, live)
-        weights = tf.stop_gradient(weights)
-        tracker.update_state(weights, gap, gram, live)
-        return tf.tensordot(weights, losses, 1)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "student": keras.saving.serialize_keras_object(self.student),
-            **teachers_config(self.teachers),
+            **teachers_config(self._ensemble),
             "weighting": keras.saving.serialize_keras_object(self.weighting),
-            "temperature": self.temperature,
-            "student_loss_weight": self.student_loss_weight,
-            "kd_weight": self.kd_weight,
-            "hint_weight": self.hint_weight,
+            "temperature": self._settings.config("temperature"),
+            "student_loss_weight": self._settings.config("student_loss_weight"),
+            "kd_weight": self._settings.config("kd_weight"),
+            "hint_weight": self._settings.config("hint_weight"),
             "hints": self.hints and keras.saving.serialize_keras_object(self.hints),
             "hint_weighting": keras.saving.serialize_keras_object(self.hint_weighting),
             "gradient_space": self.gradient_space,
@@ -382,18 +385,28 @@ class EnsembleDistiller(GlobalBatch):
             )
         return cls(teachers=teachers_from_config(config, custom_objects), **config)
 
-    def other_variables(self) -> dict[str, list[Any]]:
+    def _other_variables(self) -> dict[str, list[Any]]:
         return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}
 
     # Not a property: Keras tracks and saves the models that it sees in properties.
     def _teacher_models(self) -> list[keras.Model]:
-        return [] if isinstance(self.teachers, CachedTeachers) else list(self.teachers)
+        return [] if isinstance(self._ensemble, CachedTeachers) else list(self._ensemble)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves student, teachers and regressors in a `.keras` file."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise refusal("h5", path=filepath)
+        super().save(filepath, *args, **kwargs)
 
     # Keras calls the next two for a whole-model file only, never for `save_weights`.
     def save_assets(self, inner_path: str) -> None:
         for index, teacher in enumerate(self._teacher_models()):
-            teacher.save_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
+            path = os.path.join(inner_path, f"teacher_{index}.weights.h5")
+            with without_optimizer(teacher):
+                teacher.save_weights(path)
 
     def load_assets(self, inner_path: str) -> None:
         for index, teacher in enumerate(self._teacher_models()):
             teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
+        if isinstance(self._ensemble, TeacherEnsemble):
+            self._ensemble.loaded()

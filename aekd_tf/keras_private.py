@@ -12,6 +12,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# What `fit` tells `evaluate` when it validates.
+VALIDATION = "_use_cached_eval_dataset"
+
 
 def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns all layers of a model, those of nested models included."""
@@ -48,6 +51,18 @@ def inbound_nodes(layer: Any) -> list[Any]:
 def outbound_nodes(layer: Any) -> list[Any]:
     """Returns the calls that take a layer's outputs in functional models."""
     return layer._outbound_nodes
+
+
+def made_by(tensor: Any) -> tuple[Any, list[Any]]:
+    """Returns the operation that gave a tensor of a functional model, and that call's inputs."""
+    history = tensor._keras_history
+    node = history.operation._inbound_nodes[history.node_index]
+    return history.operation, list(node.input_tensors)
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+    """Returns the metric that holds all compiled metrics; None without any."""
+    return model._compile_metrics
 
 
 class BuiltFromOneReplica(keras.Model):
@@ -101,3 +116,13 @@ def replaced_calls(calls: dict[keras.layers.Layer, Callable[..., Any]]) -> Itera
     finally:
         for layer in calls:
             restore_call(layer)
+
+
+@contextlib.contextmanager
+def without_optimizer(model: keras.Model) -> Iterator[None]:
+    """Hides a model's optimizer, whose state Keras would store beside the weights."""
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer

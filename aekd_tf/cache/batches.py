@@ -21,6 +21,8 @@ class CachedTeachers:
         count: M.
         feature_shapes: shapes of the M feature maps without the batch axis; None if batches
             bring none.
+        temperature: the only temperature at which the cached logits are right, as a top-k
+            cache's are; None for any.
 
     Raises:
         ValueError: a count below 1, or another number of shapes.
@@ -28,6 +30,7 @@ class CachedTeachers:
 
     count: int
     feature_shapes: Sequence[Sequence[int]] | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from aekd_tf.cache.batches import CachedTeachers
+from aekd_tf.teachers.adapter import untrained_config
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 
 
@@ -15,8 +16,7 @@ def teachers_config(teachers: TeacherEnsemble | CachedTeachers) -> dict[str, Any
     """Returns what a configuration says of the teachers."""
     if isinstance(teachers, CachedTeachers):
         return {"cached_teachers": dataclasses.asdict(teachers)}
-    models = [keras.saving.serialize_keras_object(teacher) for teacher in teachers]
-    return {"teachers": models, "vote": teachers.vote}
+    return {"teachers": [untrained_config(teacher) for teacher in teachers], "vote": teachers.vote}
 
 
 def teachers_from_config(
@@ -29,4 +29,4 @@ def teachers_from_config(
         keras.saving.deserialize_keras_object(teacher, custom_objects)
         for teacher in config.pop("teachers")
     ]
-    return TeacherEnsemble(models, vote=config.pop("vote"))
+    return TeacherEnsemble(models, vote=config.pop("vote"), pending=True)

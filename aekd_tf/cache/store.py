@@ -11,7 +11,7 @@ import numpy as np
 
 from aekd_tf import files
 
-FORMAT = 2
+FORMAT = 3
 
 
 class CacheError(RuntimeError):

@@ -26,6 +26,7 @@ from aekd_tf.cache.store import ViewFile, recorded
 from aekd_tf.cache.top_k import expand, keep_top_k
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
+from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.identity import TeacherSource
 from aekd_tf.terms.capture import feature_shape
@@ -70,6 +71,8 @@ class TeacherCache:
         hints: Hints | None = None,
         split: str = "train",
     ):
+        if not isinstance(dataset, data.Dataset):
+            raise refusal("not_a_dataset", kind=type(dataset).__name__)
         if isinstance(dataset.train, data.StreamedSplit):
             raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
         check_choice("split", split, ("train", "test"))
@@ -93,7 +96,8 @@ class TeacherCache:
         if not self._logits:
             raise ValueError("the cache is empty: call fill first")
         shapes = [list(array.shape[2:]) for array in self._features]
-        return CachedTeachers(len(self._logits), shapes or None)
+        temperature = self.views.temperature if self.views.top_k is not None else None
+        return CachedTeachers(len(self._logits), shapes or None, temperature)
 
     def bytes_each(self, teacher: keras.Model | None = None) -> int:
         """Returns the size of one teacher's files; with hints that of `teacher`, the first."""
@@ -140,6 +144,9 @@ class TeacherCache:
                 augmentation; no part of it is used.
         """
         self.digests, self._logits, self._features, computed = [], [], [], 0
+        for name in names:
+            if list(names).count(name) > 1:
+                raise refusal("same_name", name=name)
         os.makedirs(self.directory, exist_ok=True)
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = TeacherSource(teacher, safe_mode)

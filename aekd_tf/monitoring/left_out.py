@@ -14,6 +14,9 @@ class LeftOutTeachers(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._named: set[str] = set()
+        teachers = getattr(self.model, "teachers", ())
+        # `CachedTeachers` have a number, but no models.
+        self._models = list(teachers) if hasattr(teachers, "__iter__") else []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         for name, value in (logs or {}).items():
@@ -22,8 +25,10 @@ class LeftOutTeachers(keras.callbacks.Callback):
                 continue
             self._named.add(name)
             outputs = "feature maps" if match[1] else "logits"
+            model = self._models[int(match[2])] if self._models else None
+            called = match[2] if model is None else f"{match[2]} ({model.name})"
             print(
-                f"warning: teacher {match[2]} gave {outputs} that are not finite on "
+                f"warning: teacher {called} gave {outputs} that are not finite on "
                 f"{float(value):.0f} batches of epoch {epoch + 1}: it was left out of them",
                 file=sys.stderr,
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 
 from aekd_tf.checks import check_choice
 from aekd_tf.names import TEACHER_OUTPUTS
+from aekd_tf.refusals import refusal
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -54,7 +56,7 @@ class TeacherAdapter(keras.Model):
         input_size: tuple[int, int] | None = None,
         preprocessing: Callable[[Any], Any] | None = None,
         outputs: str = "logits",
-        class_map: Sequence[int] | None = None,
+        class_map: Sequence[Any] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(model, keras.Model):
@@ -64,6 +66,8 @@ class TeacherAdapter(keras.Model):
         self.autocast = False
         check_choice("outputs", outputs, TEACHER_OUTPUTS)
         if class_map is not None:
+            if None in class_map:
+                raise refusal("class_map_none", index=list(class_map).index(None))
             class_map = [int(index) for index in class_map]
             if len(set(class_map)) < len(class_map) or min(class_map, default=-1) < 0:
                 raise ValueError(
@@ -79,10 +83,7 @@ class TeacherAdapter(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns logits `[B, K]` in the student's class order."""
-        x = self.resizing(inputs) if self.input_size else inputs
-        if self.preprocessing is not None:
-            x = self.preprocessing(x)
-        outputs = keras.ops.cast(self.model(x, training=training), "float32")
+        outputs = keras.ops.cast(self.model_outputs(inputs, training), "float32")
         if self.outputs_kind == "probabilities":
             outputs = keras.ops.log(keras.ops.maximum(outputs, float(np.finfo(np.float32).tiny)))
         if self.class_map is None:
@@ -94,13 +95,25 @@ class TeacherAdapter(keras.Model):
             )
         return keras.ops.take(outputs, self.class_map, axis=-1)
 
+    def model_outputs(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns what the adapted model gives for the student's inputs."""
+        x = self.resizing(inputs) if self.input_size else inputs
+        if self.preprocessing is not None:
+            x = self.preprocessing(_as_the_model_would(x))
+        return self.model(x, training=training)
+
     def get_config(self) -> dict[str, Any]:
+        preprocessing = self.preprocessing
+        if _describing:
+            preprocessing = None  # its code is looked at
+        elif not _can_be_found_again(preprocessing):
+            function = getattr(self.preprocessing, "__qualname__", repr(self.preprocessing))
+            raise refusal("preprocessing_unsaveable", name=self.name, function=function)
         return {
             **super().get_config(),
-            "model": keras.saving.serialize_keras_object(self.model),
+            "model": untrained_config(self.model),
             "input_size": self.input_size,
-            "preprocessing": self.preprocessing
-            and keras.saving.serialize_keras_object(self.preprocessing),
+            "preprocessing": preprocessing and keras.saving.serialize_keras_object(preprocessing),
             "outputs": self.outputs_kind,
             "class_map": None if self.class_map is None else list(self.class_map),
         }
@@ -113,3 +126,47 @@ class TeacherAdapter(keras.Model):
                 config[name], custom_objects
             )
         return cls(**config)
+
+
+_describing = False
+
+
+@contextlib.contextmanager
+def described() -> Iterator[None]:
+    """Lets configurations be made of adapters that cannot be saved, to tell them apart."""
+    global _describing
+    _describing = True
+    try:
+        yield
+    finally:
+        _describing = False
+
+
+def untrained_config(model: keras.Model) -> dict[str, Any]:
+    """Returns a model's serialized configuration, without how it was compiled."""
+    config = keras.saving.serialize_keras_object(model)
+    return {name: value for name, value in config.items() if name != "compile_config"}
+
+
+def _as_the_model_would(x: Any) -> Any:
+    """Casts small integers, such as uint8 pixels, to float; they would wrap around."""
+
+    def cast(part: Any) -> Any:
+        small = keras.backend.standardize_dtype(part.dtype) in _SMALL_INTEGERS
+        return keras.ops.cast(part, keras.backend.floatx()) if small else part
+
+    return keras.tree.map_structure(cast, x)
+
+
+_SMALL_INTEGERS = ("uint8", "int8", "uint16", "int16")
+
+
+def _can_be_found_again(preprocessing: Any) -> bool:
+    """Returns whether Keras would find a preprocessing when it loads a file."""
+    if preprocessing is None or isinstance(preprocessing, keras.layers.Layer):
+        return True
+    try:
+        config = keras.saving.serialize_keras_object(preprocessing)
+        return keras.saving.deserialize_keras_object(config) is preprocessing
+    except Exception:  # Keras has many ways to say no
+        return False

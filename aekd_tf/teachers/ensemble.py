@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +11,14 @@ import tensorflow as tf
 
 from aekd_tf.checks import check_choice
 from aekd_tf.names import VOTES
+from aekd_tf.outputs import squashing
+from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
 from aekd_tf.teachers.folding import folded_batch_norm
-from aekd_tf.teachers.votes import PROBABILITIES, accuracies, vote_scores
+from aekd_tf.teachers.readiness import check_built, check_models
+from aekd_tf.teachers.votes import accuracies, vote_scores
 from aekd_tf.terms.capture import with_features
+from aekd_tf.user_data import batches
 
 
 class TeacherEnsemble:
@@ -24,13 +28,16 @@ class TeacherEnsemble:
     the teachers as its own.
 
     Args:
-        teachers: Keras models from the same inputs to logits `[B, K]`.
+        teachers: Keras models from the same inputs to logits `[B, K]`; one need not be in a
+            list.
         vote: `"majority"`, one vote per teacher and ties broken by mean probability ("Ens" in
             the paper's tables), or `"mean"`, the mean of the softmax probabilities.
+        pending: whether the teachers' weights are yet to be loaded.
 
     Raises:
-        ValueError: no teacher, a teacher that is not a Keras model or that ends in a softmax
-            or sigmoid, an unknown vote.
+        TypeError: teachers that are no models at all.
+        ValueError: no teacher; a teacher that is not a Keras model, that was never built, or
+            that ends in a softmax or sigmoid; an unknown vote.
 
     Example:
 
@@ -39,21 +46,33 @@ class TeacherEnsemble:
         ensemble.evaluate(images, labels)["majority_vote"]
     """
 
-    def __init__(self, teachers: Sequence[keras.Model], vote: str = "majority"):
-        teachers = list(teachers)
-        if not teachers:
-            raise ValueError("an ensemble requires at least one teacher, got none")
-        for index, teacher in enumerate(teachers):
-            if not isinstance(teacher, keras.Model):
-                raise ValueError(
-                    f"teacher {index} is a {type(teacher).__name__}: give keras.Model objects"
-                )
-            if _gives_probabilities(teacher):
-                raise ValueError(PROBABILITIES.format(index, teacher.name))
+    def __init__(
+        self,
+        teachers: keras.Model | Iterable[keras.Model],
+        vote: str = "majority",
+        *,
+        pending: bool = False,
+    ):
+        models = check_models(teachers)
+        for index, teacher in enumerate(models):
+            if not pending:
+                check_built(index, teacher)
+            _check_ending(index, teacher)
         check_choice("vote", vote, VOTES)
         self.vote = vote
-        self._teachers = tuple(teachers)
+        self._teachers = tuple(models)
+        # Whether the weights are yet to be loaded: a configuration has none.
+        self._pending = pending and any(model.variables for model in models)
         self._logits = tf.function(self.logits)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the teachers' weights are yet to be loaded."""
+        return self._pending
+
+    def loaded(self) -> None:
+        """Notes that the teachers' weights are loaded."""
+        self._pending = False
 
     def __len__(self) -> int:
         return len(self._teachers)
@@ -98,11 +117,8 @@ class TeacherEnsemble:
         return vote_scores(self.logits(inputs))[self.vote]
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
-        """Returns the scores of the vote, `[N, K]`, for an array or a `tf.data.Dataset`."""
-        if not isinstance(x, tf.data.Dataset):
-            x = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
-        inputs = x.map(lambda *batch: batch[0])
-        logits = [self._logits(batch) for batch in inputs]
+        """Returns the scores of the vote, `[N, K]`, for inputs in any form that `fit` takes."""
+        logits = (self._logits(inputs) for inputs, _, _ in batches(x, batch_size=batch_size))
         return np.concatenate([vote_scores(batch)[self.vote].numpy() for batch in logits])
 
     def evaluate(
@@ -111,8 +127,9 @@ class TeacherEnsemble:
         """Computes the accuracy of every teacher and of both votes, in one pass.
 
         Args:
-            x: inputs `[N, ...]`, or a `tf.data.Dataset` of `(inputs, labels)` batches.
-            y: integer labels `[N]`; None with a dataset.
+            x: inputs in any form that `fit` takes: arrays, also in a list or dict, or batches
+                `(inputs, labels)` of a `tf.data.Dataset`, a `PyDataset` or a generator.
+            y: labels `[N]` integer or `[N, K]` one-hot; None if the batches bring them.
             batch_size: images per forward pass, for arrays.
             top_k: k of a second accuracy, which counts an answer as right if the label is among
                 its k best classes; None for none.
@@ -122,19 +139,19 @@ class TeacherEnsemble:
             each from 0 to 1; with `top_k=5` also `"teachers_top5"` and so on.
 
         Raises:
-            ValueError: no labels, or labels that are not one integer per example; a teacher
+            ValueError: no labels, or labels that are neither integers nor one-hot; a teacher
                 whose outputs are probabilities.
         """
-        if not isinstance(x, tf.data.Dataset):
-            if y is None:
-                raise ValueError(
-                    "evaluate requires labels: give y, or a dataset of (inputs, labels)"
-                )
-            x = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-        elif not isinstance(x.element_spec, tuple) or len(x.element_spec) < 2:
-            raise ValueError("evaluate requires labels: the dataset gives inputs alone")
-        batches = ((self._logits(inputs), labels) for inputs, labels, *_ in x)
-        return accuracies(batches, [teacher.name for teacher in self], top_k)
+
+        def logits_and_labels() -> Iterator[tuple[tf.Tensor, Any]]:
+            for inputs, labels, _ in batches(x, y, batch_size):
+                if labels is None:
+                    raise ValueError(
+                        "evaluate requires labels: give y, or a dataset of (inputs, labels)"
+                    )
+                yield self._logits(inputs), labels
+
+        return accuracies(logits_and_labels(), [teacher.name for teacher in self], top_k)
 
 
 def frozen(teacher: keras.Model, inputs: Any) -> Any:
@@ -143,15 +160,16 @@ def frozen(teacher: keras.Model, inputs: Any) -> Any:
         return teacher(inputs, training=False)
 
 
-def _gives_probabilities(model: keras.Model) -> bool:
-    if isinstance(model, TeacherAdapter):
-        inner = _gives_probabilities(model.model)
-        return inner if model.outputs_kind == "logits" else False
-    if not model.layers:
-        return False
-    last = model.layers[-1]
-    if isinstance(last, keras.Model):
-        return _gives_probabilities(last)
-    activation = getattr(last, "activation", None)
-    squashing = (keras.activations.softmax, keras.activations.sigmoid)
-    return isinstance(last, keras.layers.Softmax) or activation in squashing
+def _check_ending(index: int, teacher: keras.Model) -> None:
+    """Refuses a teacher whose graph shows that its outputs are no logits."""
+    declared = "logits"
+    if isinstance(teacher, TeacherAdapter):
+        declared, model = teacher.outputs_kind, teacher.model
+    else:
+        model = teacher
+    kind = squashing(model)
+    if kind == "sigmoid":
+        classes = getattr(model, "output_shape", (None,))[-1]
+        raise refusal("teacher_sigmoid", index=index, name=teacher.name, classes=classes)
+    if kind == "softmax" and declared == "logits":
+        raise refusal("teacher_probabilities", index=index, name=teacher.name)

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-PROBABILITIES = (
-    "teacher {} ({}) ends in a softmax or sigmoid: give a model whose outputs are logits, or wrap "
-    "it in TeacherAdapter(..., outputs='probabilities')"
-)
+from aekd_tf.outputs import are_probabilities
+from aekd_tf.refusals import refusal
 
 
 def vote_scores(logits: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -32,12 +30,7 @@ def accuracies(
     hits = np.zeros((len(ranks), len(names) + 2))
     count = 0
     for logits, labels in batches:
-        labels = np.asarray(labels)
-        if labels.dtype.kind not in "iu" or labels.size != len(labels):
-            raise ValueError(
-                f"labels are {labels.dtype} {labels.shape}: give one integer per example"
-            )
-        labels = labels.reshape(-1)
+        labels = as_classes(labels, logits.shape[-1])
         logits = tf.convert_to_tensor(logits)
         _check_logits(logits.numpy(), names)
         votes = vote_scores(logits)
@@ -55,8 +48,19 @@ def accuracies(
     return results
 
 
+def as_classes(labels: Any, classes: int) -> np.ndarray:
+    """Returns integer labels `[N]`, from integers `[N]` or `[N, 1]` or one-hot rows `[N, K]`."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind in "iu" and labels.size == len(labels):
+        return labels.reshape(-1)
+    one_hot = labels.ndim == 2 and labels.shape[-1] == classes and np.isin(labels, (0, 1)).all()
+    if one_hot and (labels.sum(-1) == 1).all():
+        return labels.argmax(-1)
+    raise refusal("labels_not_classes", dtype=labels.dtype, shape=labels.shape, classes=classes)
+
+
 def _check_logits(logits: np.ndarray, names: Sequence[str]) -> None:
-    """Raises ValueError if a subclassed model hides a softmax in its `call`."""
+    """Finds the softmax that a subclassed model hides in its `call`."""
     for index, outputs in enumerate(logits):
-        if outputs.min() >= 0 and np.abs(outputs.sum(-1) - 1).max() < 1e-4:
-            raise ValueError(PROBABILITIES.format(index, names[index]))
+        if are_probabilities(outputs):
+            raise refusal("teacher_probabilities", index=index, name=names[index])

@@ -30,6 +30,7 @@ class HintRegressors(keras.layers.Layer):
         teacher_maps: Sequence[tf.Tensor],
         example_weight: tf.Tensor,
         count: tf.Tensor,
+        training: bool = True,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes every teacher's hint loss and its gradient w.r.t. the student's feature map.
 
@@ -40,6 +41,7 @@ class HintRegressors(keras.layers.Layer):
             teacher_maps: M maps, batch axis first.
             example_weight: `[B]`, each example's share in the batch loss.
             count: size of the global batch, float32.
+            training: whether batch norm takes the batch's own statistics.
 
         Returns:
             `(losses [M], gradients [M, B, h, w, c])`, float32. No gradient flows through the
@@ -49,7 +51,9 @@ class HintRegressors(keras.layers.Layer):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(copies)
             losses = [
-                tf.reduce_sum(example_weight * hint_loss(target, regressor(copy, training=True)))
+                tf.reduce_sum(
+                    example_weight * hint_loss(target, regressor(copy, training=training))
+                )
                 for regressor, copy, target in zip(
                     self.regressors, copies, teacher_maps, strict=True
                 )

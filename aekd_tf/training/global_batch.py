@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from aekd_tf.keras_private import (
     assert_compiled,
     clip_gradients,
     compiled_loss,
+    compiled_metrics,
     in_cluster,
     loss_tracker,
 )
@@ -33,14 +35,22 @@ class GlobalBatch(BuiltFromOneReplica):
 
     _evaluating = False
 
-    def compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
+    def _compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
         """Returns this replica's part of the compiled loss; the parts sum to the global loss.
 
         `share` is the replica's share of the examples, from 0 to 1.
         """
         loss = None if y is None else compiled_loss(self, y, y_pred, sample_weight)
-        if loss is None:
-            return tf.zeros([])
+        return tf.zeros([]) if loss is None else self._as_share(loss, share)
+
+    def _student_loss(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, share: Any
+    ) -> tf.Tensor:
+        """Returns this replica's part of the loss without regularization."""
+        return self._compiled_share(y, y_pred, sample_weight, share)
+
+    def _as_share(self, loss: Any, share: Any) -> tf.Tensor:
+        """Returns a loss of Keras as this replica's part of the global loss."""
         loss = tf.cast(loss, tf.float32)
         if num_replicas() == 1 or self._reductions() == {"sum"}:
             return loss
@@ -52,12 +62,12 @@ class GlobalBatch(BuiltFromOneReplica):
         losses = keras.tree.flatten(self.loss)
         return {getattr(loss, "reduction", "mean") for loss in losses if loss is not None}
 
-    def regularization_share(self) -> tf.Tensor:
+    def _regularization_share(self) -> tf.Tensor:
         """Returns this replica's part of the layers' own losses."""
         losses = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *losses]) / num_replicas()
 
-    def apply_summed(self, gradients: Sequence[Any]) -> None:
+    def _apply_summed(self, gradients: Sequence[Any]) -> None:
         """Takes an optimizer step by the sum of the replicas' gradients, clipped after summing."""
         variables = self.trainable_variables
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -79,9 +89,10 @@ class GlobalBatch(BuiltFromOneReplica):
                 clipped = [tf.where(tf.math.is_finite(g), c, g) for c, g in both]
             # The optimizer sums again, hence the division; its own clipping then does nothing.
             gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
-        self.optimizer.apply(gradients, variables)
+        # As Keras does, for optimizers that override it.
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-    def track(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
+    def _track_mean(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
         """Adds a step's global value to a mean over examples.
 
         Args:
@@ -93,7 +104,7 @@ class GlobalBatch(BuiltFromOneReplica):
         weight = tf.cast(count, tf.float32) / replicas
         tracker.update_state(part * replicas, sample_weight=weight)
 
-    def check_scope(self) -> None:
+    def _check_scope(self) -> None:
         """Checks that everything was made in the same strategy's scope as this model.
 
         Raises:
@@ -104,7 +115,7 @@ class GlobalBatch(BuiltFromOneReplica):
             "student": self.variables,
             "optimizer": self.optimizer.variables if self.optimizer else [],
             "metrics": self.metrics_variables,
-            **self.other_variables(),
+            **self._other_variables(),
         }
         for kind, variables in kinds.items():
             for variable in variables:
@@ -116,14 +127,15 @@ class GlobalBatch(BuiltFromOneReplica):
                         "`with strategy.scope():`"
                     )
 
-    def other_variables(self) -> dict[str, list[Any]]:
-        """Returns the variables of other models that a step uses, by name, for `check_scope`."""
+    def _other_variables(self) -> dict[str, list[Any]]:
+        """Returns the variables of other models that a step uses, by name, for `_check_scope`."""
         return {}
 
+    @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`, but first refuses what several replicas cannot do."""
         assert_compiled(self, "fit")
-        self.check_scope()
+        self._check_scope()
         if self.distribute_strategy.num_replicas_in_sync > 1:
             self._check_supported()
         return super().fit(*args, **kwargs)
@@ -157,13 +169,13 @@ class GlobalBatch(BuiltFromOneReplica):
     def _on_tpu(self) -> bool:
         return isinstance(self.distribute_strategy, tf.distribute.TPUStrategy)
 
-    def reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+    def _reduced_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Returns a step's logs; those of a cluster get an axis, along which Keras averages."""
         if not in_cluster(self.distribute_strategy):
             return logs
         return {name: tf.reshape(value, [1]) for name, value in logs.items()}
 
-    def unused_in_evaluation(self) -> set[str]:
+    def _unused_in_evaluation(self) -> set[str]:
         """Returns the names of the metrics that only training updates."""
         return set()
 
@@ -172,10 +184,10 @@ class GlobalBatch(BuiltFromOneReplica):
         examples = tf.cast(batch_size(x), tf.float32)
         count = summed(examples)
         y_pred = self(x, training=False)
-        loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
-        self.track(loss_tracker(self), loss + self.regularization_share(), count)
-        logs = self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
-        unused = self.unused_in_evaluation()
+        loss = self._student_loss(x, y, y_pred, sample_weight, examples / count)
+        self._track_mean(loss_tracker(self), loss + self._regularization_share(), count)
+        logs = self._reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
+        unused = self._unused_in_evaluation()
         return {name: value for name, value in logs.items() if name not in unused}
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -186,10 +198,21 @@ class GlobalBatch(BuiltFromOneReplica):
         finally:
             self._evaluating = False
 
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        # Without labels the compiled metrics have nothing to compare.
+        if y is None:
+            return self.get_metrics_result()
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
     def get_metrics_result(self) -> dict[str, Any]:
         # Names that differ from a step's would make Keras report the mean over the replicas.
-        unused = self.unused_in_evaluation() if self._evaluating else ()
-        results = super().get_metrics_result()
+        unused = self._unused_in_evaluation() if self._evaluating else ()
+        results: dict[str, Any] = {}
+        for metric in self.metrics:
+            if metric is compiled_metrics(self) and not metric.built:
+                continue  # no labels so far
+            value = metric.result()
+            results.update(value if isinstance(value, dict) else {metric.name: value})
         return {name: value for name, value in results.items() if name not in unused}
 
 
@@ -214,9 +237,9 @@ class SupervisedModel(GlobalBatch):
         count = summed(examples)
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = self.compiled_share(y, y_pred, sample_weight, examples / count)
-            loss += self.regularization_share()
+            loss = self._compiled_share(y, y_pred, sample_weight, examples / count)
+            loss += self._regularization_share()
             scaled_loss = self.optimizer.scale_loss(loss)
-        self.apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
-        self.track(loss_tracker(self), loss, count)
-        return self.reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))
+        self._apply_summed(tape.gradient(scaled_loss, self.trainable_variables))
+        self._track_mean(loss_tracker(self), loss, count)
+        return self._reduced_logs(self.compute_metrics(x, y, y_pred, sample_weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 from aekd_tf.checks import check_choice, check_tolerance
 from aekd_tf.names import BATCH_GRADIENTS, REFERENCE_SOLVERS, SOLVERS
 from aekd_tf.qp.solve import solve_capped_simplex_qp
+from aekd_tf.settings import Settings, setting
 from aekd_tf.weightings.base import Weighting, uniform_among
 
 
@@ -19,7 +21,8 @@ class AdaptiveWeighting(Weighting):
 
     Args:
         tolerance: the cap C on each teacher's weight, in `[1/M, 1]`. 1/M is the plain
-            average; 1 is the minimum-norm point of MGDA, which no teacher opposes.
+            average; 1 is the minimum-norm point of MGDA, which no teacher opposes. A
+            `keras.Variable` or a schedule over steps is followed.
         batch_gradient: `"mean"` (the authors' code) or `"full"` (Eq. 15 as written).
         normalize: whether to scale the gradients to unit length before the solve. The weights
             are then divided by the lengths and renormalized, and may exceed the cap.
@@ -32,35 +35,47 @@ class AdaptiveWeighting(Weighting):
 
     def __init__(
         self,
-        tolerance: float = 0.6,
+        tolerance: Any = 0.6,
         batch_gradient: str = "mean",
         normalize: bool = False,
         solver: str = "smo",
     ):
-        check_tolerance(tolerance)
         check_choice("batch_gradient", batch_gradient, BATCH_GRADIENTS)
         check_choice("solver", solver, SOLVERS)
+        self._num_teachers: int | None = None
+        self._settings = Settings({"tolerance": self._checked_tolerance})
         self.tolerance = tolerance
         self.batch_gradient = batch_gradient
         self.normalize = normalize
         self.solver = solver
         self.leaves_graph = solver in REFERENCE_SOLVERS
 
+    tolerance = setting("tolerance", "The cap C; set while training it takes effect at once.")
+
+    def _checked_tolerance(self, tolerance: float) -> float:
+        check_tolerance(tolerance, self._num_teachers)
+        return float(tolerance)
+
     def validate(self, num_teachers: int) -> None:
-        if num_teachers > 1:
-            check_tolerance(self.tolerance, num_teachers)
+        self._num_teachers = num_teachers if num_teachers > 1 else None
+        self._checked_tolerance(self.tolerance)
+
+    def attach(self, steps: Callable[[], Any]) -> None:
+        self._settings.steps = steps
+        self._settings.make_variables()
 
     def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = gram.shape[-1]
         # One teacher takes all the weight, whatever the cap.
         uniform = tf.fill([size], tf.constant(1 / size, gram.dtype))
-        return self._solve(gram, self.tolerance if size > 1 else 1.0, uniform)
+        cap = self._settings.tensor("tolerance") if size > 1 else 1.0
+        return self._solve(gram, cap, uniform)
 
     def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Solves the QP over the live teachers; their cap is at least one over their number."""
         uniform = uniform_among(live)
         # One teacher takes all the weight, whatever the cap.
-        cap = self.tolerance if gram.shape[-1] > 1 else 1.0
+        cap = self._settings.tensor("tolerance") if gram.shape[-1] > 1 else 1.0
         caps = tf.where(live, tf.maximum(cap, uniform), 0.0)
         caps = tf.where(tf.reduce_any(live), caps, 1.0)
         gram = tf.where(live[:, None] & live[None, :], gram, 0.0)
@@ -85,7 +100,7 @@ class AdaptiveWeighting(Weighting):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "tolerance": self.tolerance,
+            "tolerance": self._settings.config("tolerance"),
             "batch_gradient": self.batch_gradient,
             "normalize": self.normalize,
             "solver": self.solver,

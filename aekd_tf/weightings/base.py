@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -43,6 +44,12 @@ class Weighting:
         total = tf.reduce_sum(kept)
         shared = tf.where(total > 0, tf.math.divide_no_nan(kept, total), uniform_among(live))
         return tf.where(tf.reduce_all(live), weights, shared), gap
+
+    def attach(self, steps: Callable[[], Any]) -> None:
+        """Prepares the weighting for training, in a distiller's scope.
+
+        `steps` returns the number of optimizer steps, for schedules.
+        """
 
     def validate(self, num_teachers: int) -> None:
         """Raises ValueError if this weighting cannot serve `num_teachers` teachers."""

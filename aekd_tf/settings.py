@@ -1,0 +1,85 @@
+"""Numbers of a training step that may change while it trains, without a new trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+class Settings:
+    """Named numbers, in variables that no model tracks, trains or saves.
+
+    A number given is kept in a variable, so that a traced step reads its present value. A
+    `keras.Variable` given is read itself. A schedule given is called with the number of steps.
+
+    Args:
+        checks: by name, a function that returns a number or raises ValueError.
+    """
+
+    def __init__(self, checks: dict[str, Callable[[float], float]]):
+        self._checks = checks
+        self._given: dict[str, Any] = {}
+        self._variables: dict[str, keras.Variable] = {}
+        self.steps: Callable[[], Any] = lambda: 0
+
+    def set(self, name: str, value: Any) -> None:
+        """Sets a number, a `keras.Variable` or a schedule."""
+        if isinstance(value, dict):  # of a configuration
+            value = keras.saving.deserialize_keras_object(value)
+        if isinstance(value, (keras.Variable, Schedule)):
+            self._given[name] = value
+            self._checks[name](self.get(name))
+            return
+        number = self._checks[name](value)
+        self._given[name] = number
+        if name in self._variables:
+            self._variables[name].assign(number)
+
+    def get(self, name: str) -> float:
+        """Returns the present value; AttributeError before there is one."""
+        if name not in self._given:
+            raise AttributeError(name)
+        given = self._given[name]
+        value = given(self.steps()) if isinstance(given, Schedule) else given
+        return value if isinstance(value, float) else float(keras.ops.convert_to_numpy(value))
+
+    def make_variables(self) -> None:
+        """Makes the variables, in the present strategy's scope."""
+        for name in self._given:
+            self._variables[name] = keras.Variable(
+                self.get(name), trainable=False, dtype="float32", autocast=False, name=name
+            )
+
+    def tensor(self, name: str) -> Any:
+        """Returns the value for a step's graph; a float before there are variables."""
+        given = self._given[name]
+        if isinstance(given, Schedule):
+            return tf.cast(given(self.steps()), tf.float32)
+        if isinstance(given, keras.Variable):
+            return tf.cast(tf.convert_to_tensor(given), tf.float32)
+        if name in self._variables:
+            return tf.convert_to_tensor(self._variables[name])
+        return given
+
+    def config(self, name: str) -> Any:
+        """Returns what a configuration says: the number, or the schedule."""
+        given = self._given[name]
+        return (
+            keras.saving.serialize_keras_object(given)
+            if isinstance(given, Schedule)
+            else self.get(name)
+        )
+
+
+def setting(name: str, doc: str) -> property:
+    """Returns a property that reads and sets `self._settings`."""
+    return property(
+        lambda self: self._settings.get(name),
+        lambda self, value: self._settings.set(name, value),
+        doc=doc,
+    )

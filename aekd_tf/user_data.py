@@ -1,0 +1,72 @@
+"""Data in any form that `fit` takes: its first batch, and all of its batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def peek(x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> tuple[Any, Any]:
+    """Looks at the first batch of what `fit` was given, without using it up.
+
+    Returns:
+        What to give `fit` as `x`, and the batch `(x, y, sample_weight)`; None without one.
+    """
+    if x is None or (isinstance(x, (list, tuple, dict)) and not is_arrays(x)):
+        return x, None
+    if is_arrays(x):
+        return x, _rows((x, y, sample_weight), 0, batch_size or 32)
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+    elif hasattr(x, "__next__"):
+        batch = next(x, None)
+        if batch is None:
+            return x, None
+        x = itertools.chain([batch], x)
+    else:
+        batch = next(iter(x.take(1) if isinstance(x, tf.data.Dataset) else x), None)
+        if batch is None:
+            return x, None
+        strategy = tf.distribute.get_strategy()
+        batch = keras.tree.map_structure(lambda part: _of_one_replica(strategy, part), batch)
+    return x, keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def batches(x: Any, y: Any = None, batch_size: int = 128) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields all batches `(x, y, sample_weight)` of arrays or of a data set, in order."""
+    if is_arrays(x):
+        count = len(keras.tree.flatten(x)[0])
+        for start in range(0, count, batch_size):
+            yield _rows((x, y, None), start, start + batch_size)
+        return
+    if isinstance(x, keras.utils.PyDataset):
+        x = (x[index] for index in range(x.num_batches))
+    for batch in x:
+        yield keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def is_arrays(x: Any) -> bool:
+    """Returns whether data are arrays of examples, not batches one after the other."""
+    kinds = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
+    if isinstance(x, kinds) or hasattr(x, "__next__"):
+        return False
+    leaves = keras.tree.flatten(x)
+    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+
+
+def _rows(data: Any, start: int, stop: int) -> Any:
+    def cut(part: Any) -> Any:
+        part = part.to_numpy() if hasattr(part, "to_numpy") else part
+        return part[start:stop]
+
+    return keras.tree.map_structure(lambda part: None if part is None else cut(part), data)
+
+
+def _of_one_replica(strategy: Any, value: Any) -> Any:
+    if isinstance(value, tf.distribute.DistributedValues):
+        return value.values[0]
+    return value
