@@ -61,7 +61,7 @@ def test_enough_seeds(write):
     for name, preset, least in (("digits", "digits", 10), ("cifar10", "quick", 3)):
         run = write.Run(name, preset)
         for cell in {key.traced for key in run.results if key.method != "ensemble"}:
-            assert len(write.paper_report.accuracies(run.results, cell)) >= least
+            assert len(write.comparisons.accuracies(run.results, cell)) >= least
 
 
 def test_links_exist():

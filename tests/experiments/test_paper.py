@@ -211,7 +211,7 @@ def test_intervals_and_verdict():
     assert mean == 2.5
     assert half == pytest.approx(3.182446 * np.std(values, ddof=1) / 2, rel=1e-5)
     said = comparisons.verdict([values, -values, np.array([-1.0, 1.0, 0.5])])
-    assert "Of 3 comparisons" in said
+    assert "There are 3 comparisons" in said
     assert "above zero in 1, below zero in 1, and contains zero in 1" in said
 
 

@@ -49,9 +49,9 @@ def test_evaluate_agrees_with_numpy(teachers, toy_data):
 def test_evaluate_needs_labels(teachers, toy_data):
     x, y = toy_data
     ensemble = TeacherEnsemble(teachers)
-    with pytest.raises(ValueError, match="needs labels"):
+    with pytest.raises(ValueError, match="requires labels"):
         ensemble.evaluate(x)
-    with pytest.raises(ValueError, match="needs labels"):
+    with pytest.raises(ValueError, match="requires labels"):
         ensemble.evaluate(tf.data.Dataset.from_tensor_slices(x).batch(8))
     with pytest.raises(ValueError, match="one integer per example"):
         ensemble.evaluate(x, np.eye(3)[y])
