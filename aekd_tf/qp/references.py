@@ -14,14 +14,13 @@ import tensorflow as tf
 def solve(gram: tf.Tensor, caps: tf.Tensor, solver: str) -> tuple[tf.Tensor, tf.Tensor]:
     """`(weights [N, M], iterations [N])` of `gram [N, M, M]` under `caps [N, M]`."""
     solve_one = {"cvxopt": solve_cvxopt, "libsvm": solve_libsvm}[solver]
-    dtype = gram.dtype
 
     def solve_all(gram: np.ndarray, caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pairs = [solve_scaled(solve_one, g, c) for g, c in zip(gram, caps, strict=True)]
-        weights = np.reshape([pair[0] for pair in pairs], caps.shape).astype(dtype.as_numpy_dtype)
+        weights = np.reshape([pair[0] for pair in pairs], caps.shape)
         return weights, np.array([pair[1] for pair in pairs], np.int32)
 
-    weights, iterations = tf.numpy_function(solve_all, [gram, caps], [dtype, tf.int32])
+    weights, iterations = tf.numpy_function(solve_all, [gram, caps], [tf.float64, tf.int32])
     weights.set_shape(caps.shape)
     iterations.set_shape(caps.shape[:1])
     return weights, iterations

@@ -1,9 +1,4 @@
-"""The capped-simplex quadratic program that turns a Gram matrix into teacher weights.
-
-`solve_capped_simplex_qp` is the public entry; `project_capped_simplex` is the exact
-Euclidean projection it is built on. The solvers that leave the graph (CVXOPT, LIBSVM)
-live in `aekd_tf.qp_references`.
-"""
+"""The capped-simplex quadratic program that turns a Gram matrix into teacher weights."""
 
 from __future__ import annotations
 
@@ -14,18 +9,24 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice, check_tolerance
-from aekd_tf.names import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
-from aekd_tf.qp.algebra import certify, normalized, project
-from aekd_tf.qp.steps import solve_in_graph
+from aekd_tf.names import IN_GRAPH_SOLVERS, SOLVERS
+from aekd_tf.qp.active_set import ActiveSet
+from aekd_tf.qp.certificate import certify
+from aekd_tf.qp.problem import Problem
+from aekd_tf.qp.projected import projected_steps
+from aekd_tf.qp.projection import project
+from aekd_tf.qp.smo import smo_steps
+
+FIRST_ORDER = {"smo": smo_steps, "projected": projected_steps}
 
 
 class QPSolution(NamedTuple):
-    """What every solver returns, batch shape `[...]` first.
+    """Contains what every solver returns, batch shape `[...]` first.
 
     Attributes:
         weights: `[..., M]`, the minimizer; sums to 1, each entry in `[0, C]`.
-        gap: `[...]`, certified duality gap relative to the objective's scale;
-            `inf` where the Gram matrix was not finite.
+        gap: `[...]`, certified duality gap relative to the objective's scale; `inf` if the
+            Gram matrix was not finite.
         iterations: `[...]` int32, steps taken by the solver.
     """
 
@@ -55,40 +56,46 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     Solvers:
 
     - `"smo"` (default): pairwise coordinate steps. Each step moves weight from teacher j
-      to teacher i, where i has the smallest gradient among those below their cap and j the
+      to teacher i. Teacher i has the smallest gradient among those below their cap, and j the
       largest second-order decrease among those above zero.
     - `"projected"`: accelerated projected gradient with adaptive restart and the exact
       projection `project_capped_simplex`.
-    - `"cvxopt"`: interior point in float64. `"libsvm"`: scikit-learn's OneClassSVM on the
-      trace-normalized matrix. References: they leave the graph through
+    - `"cvxopt"`: interior point. `"libsvm"`: scikit-learn's OneClassSVM on the
+      trace-normalized matrix. These references leave the graph through
       `tf.numpy_function`, so they do not compile under XLA.
 
-    Both in-graph solvers first scale `G` by a power of two, which rounds nothing, and take
-    first-order steps, which find most of the teachers at a bound: `"smo"` until a step gains
-    little, `"projected"` at most 50. An active-set method ends what these would creep towards:
-    Newton steps over the teachers at no bound, and moves of one other with the best response of
-    these, whichever promises the lower objective. Its linear system gains or loses a teacher at
-    a time, O(M^2). A problem is solved when
+    All solvers work in float64, whatever the precision of `G`, and return the weights in that of
+    `G`. They scale `G` by a power of two first, which rounds nothing. Float32 would lose
+    curvatures below 1e-7 of the largest, and an optimum that is smaller than that.
 
-        max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  tol * scale
+    Both in-graph solvers start with first-order steps, which find most of the teachers at a
+    bound: `"smo"` until a step gains little, `"projected"` at most 50. An active-set method
+    ends what these would creep towards. It takes Newton steps over the teachers at no bound, or
+    moves one other teacher with the best response of these, whichever promises the lower
+    objective. Its linear system gains or loses one teacher at a time, O(M^2). A problem is
+    solved when
 
-    with `scale = max(f(w), 0.1 f(uniform))` and tol = 1e-6 (float32) or 1e-10 (float64). The
-    left side is an upper bound of `gap(w)`. It also stops where no step promises to lower `f` by
-    3% of `tol * scale`, where none did that left as many teachers between their bounds, which
-    only rounding can bring about, and at `5 M + 80` iterations (twice that in all). If `gap(w)`
-    is then above 8 times `tol * scale`, the active-set method continues with a system in pairs
-    of floats, which keep curvatures down to 6e-11 (float32) of the gradients' own, to the same
-    end. The returned `gap` says what was reached.
-    Where rounding has made `G` indefinite, with smallest eigenvalue -e, there are several local
-    minima: what is said above of `f(w)` and `gap(w)` then holds but for `e/2 ||w - w*||^2`.
-    The programs hold no py_function and, at static shapes, no custom call, no dynamic
-    dimension and no float64 that was not asked for.
+        max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  accuracy * scale
+
+    with `scale = max(f(w), 0.1 f(uniform))` and an accuracy of ACC32 for float32, 1e-10 for
+    float64. The left side is an upper bound of `gap(w)`. The method also stops if no step
+    promises to lower `f` by 3% of `accuracy * scale`. It stops if several steps in a row lower
+    `f` by less and leave as many teachers between their bounds, which only rounding can bring
+    about. It stops at `5 M + 80` iterations. The returned `gap` says what was reached.
+
+    Rounding can make `G` indefinite, with smallest eigenvalue -e. There are then several local
+    minima, and the statements about `f(w)` and `gap(w)` hold except for `e/2 ||w - w*||^2`.
+
+    The in-graph programs contain no py_function and, at static shapes, no custom call and no
+    dynamic dimension. XLA emulates their float64 arithmetic on TPUs, so they need no switch
+    there: a float32 matrix is scaled before it becomes float64, because a TPU can do anything
+    with a float64 except look at its bits.
 
     Args:
         gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is
             static, from 1 to 256. Anything else is converted to float32.
-        tolerance: the cap C in (0, 1], or `[..., M]`, one cap a teacher, of which some may be
-            0; caps must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
+        tolerance: the cap C in (0, 1], or `[..., M]`, one cap per teacher; some of these may be
+            0. Caps must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
             minimum-norm point (MGDA).
         solver: one of `"smo"`, `"projected"`, `"cvxopt"`, `"libsvm"`.
 
@@ -96,8 +103,8 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         `QPSolution(weights, gap, iterations)`. `gap` is relative to
         `max(f(w) - gap, 0.1 f(uniform))`, a lower bound of `max(f(w*), 0.1 f(uniform))`.
         Not differentiable: gradients are stopped. A Gram matrix with a NaN or an infinity
-        gives uniform weights and `gap = inf`; a zero matrix, and one below the smallest normal
-        number, gives uniform weights, gap 0.
+        gives uniform weights and `gap = inf`. A zero matrix, and one below the smallest normal
+        number, gives uniform weights and gap 0.
 
     Raises:
         ValueError: unknown solver; gram not square; a cap outside (0, 1] or not finite;
@@ -111,30 +118,21 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         Nocedal, Wright, "Numerical Optimization", 2006, section 16.5 (active-set methods).
         Jaggi, "Revisiting Frank-Wolfe", ICML 2013 (the gap).
     """
-    gram = tf.convert_to_tensor(gram)
-    eager = tf.executing_eagerly() and not tf.config.functions_run_eagerly()
-    if eager and isinstance(tolerance, float) and solver in IN_GRAPH_SOLVERS:
-        # Checked and compiled once: outside a graph that would cost more than the solve.
-        program, caps = _prepared(solver, gram.shape, gram.dtype, tolerance)
-        return QPSolution._make(program(gram, caps))
     check_choice("solver", solver, SOLVERS)
-    # Here, not in the program: XLA could not build the backward pass of its loops.
-    gram = tf.stop_gradient(gram)
-    if gram.dtype not in (tf.float32, tf.float64):
-        gram = tf.cast(gram, tf.float32)
+    # XLA could not build the backward pass of the program's loops, so gradients stop outside.
+    gram = tf.stop_gradient(_floating(gram))
     caps = _checked(tolerance, _size(gram.shape), gram.dtype)
-    if solver in REFERENCE_SOLVERS:
-        return QPSolution(*solve(solver, gram, caps))
-    return QPSolution(*COMPILED[solver](gram, caps))
+    program = COMPILED.get(solver) or functools.partial(solve, solver)
+    return QPSolution(*program(gram, caps))
 
 
 def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
-    """Exact Euclidean projection onto `{w : sum w = 1, 0 <= w <= C}`.
+    """Projects exactly onto `{w : sum w = 1, 0 <= w <= C}`, in the Euclidean norm.
 
     The projection is `clip(point - shift, 0, C)` for the one shift that makes it sum to 1.
-    The sum is piecewise linear in the shift with breakpoints `point` and `point - C`; the
-    segment that holds 1 is found by evaluating the sum at every breakpoint (O(M^2), no
-    sort), then the shift is solved on its free coordinates.
+    The sum is piecewise linear in the shift with breakpoints `point` and `point - C`. The
+    sum at every breakpoint tells which segment contains 1 (O(M^2), no sort). The free
+    coordinates of that segment give the shift.
 
     Args:
         point: `[..., M]`, float32 or float64, finite.
@@ -149,18 +147,48 @@ def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
     Reference:
         Wang, Lu, "Projection onto the capped simplex", arXiv:1503.01002.
     """
-    point = tf.convert_to_tensor(point)
-    if point.dtype not in (tf.float32, tf.float64):
-        point = tf.cast(point, tf.float32)
+    point = _floating(point)
     size = point.shape[-1]
     if size is None:
         raise ValueError(f"point must have a static last dimension, got {point.shape}")
-    caps = _spread(_checked(tolerance, size, point.dtype), tf.shape(point))
-    return project(point, caps)
+    caps = tf.broadcast_to(_checked(tolerance, size, point.dtype), tf.shape(point))
+    return project(point, reachable(caps))
+
+
+def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Does the same for checked arguments: `gram [..., M, M]`, caps `[]` or `[..., M]`."""
+    size, batch = gram.shape[-1], tf.shape(gram)[:-2]
+    caps = tf.broadcast_to(caps, tf.shape(gram)[:-1])
+    problem = Problem(tf.reshape(gram, [-1, size, size]), tf.reshape(caps, [-1, size]))
+    if solver in FIRST_ORDER:
+        weights, iterations = ActiveSet(problem).run(*FIRST_ORDER[solver](problem))
+    else:
+        from aekd_tf.qp import references
+
+        weights, iterations = references.solve(problem.gram, problem.caps, solver)
+    weights, gap = certify(problem, weights)
+    weights = tf.ensure_shape(tf.reshape(weights, tf.shape(caps)), gram.shape[:-1])
+    gap, iterations = (
+        tf.ensure_shape(tf.reshape(value, batch), gram.shape[:-2]) for value in (gap, iterations)
+    )
+    return weights, gap, iterations
+
+
+# One compiled program per solver, wherever the call comes from: dispatch costs as much as a
+# hundred steps, and a step outside XLA as much as a whole solve.
+COMPILED = {
+    solver: tf.function(functools.partial(solve, solver), jit_compile=True, autograph=False)
+    for solver in IN_GRAPH_SOLVERS
+}
+
+
+def _floating(value: Any) -> tf.Tensor:
+    value = tf.convert_to_tensor(value)
+    return value if value.dtype in (tf.float32, tf.float64) else tf.cast(value, tf.float32)
 
 
 def _checked(tolerance: Any, size: int, dtype: tf.DType) -> tf.Tensor:
-    """`tolerance` as a tensor, checked where its values are known."""
+    """Returns `tolerance` as a tensor, checked if its values are known."""
     if not tf.is_tensor(tolerance):
         check_tolerance(tolerance, size)
         return tf.constant(np.asarray(tolerance, dtype.as_numpy_dtype))
@@ -175,54 +203,3 @@ def _size(shape: tf.TensorShape) -> int:
     if shape.rank is None or shape.rank < 2 or size is None or shape[-2] != size:
         raise ValueError(f"gram must have shape [..., M, M] with static M, got {shape}")
     return size
-
-
-def _spread(caps: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Caps `[...]` as `shape`; those that sum to 1 but for rounding are made to do so."""
-    caps = tf.broadcast_to(caps, shape)
-    total = tf.reduce_sum(caps, -1, keepdims=True)
-    return tf.where(total < 1, caps / total, caps)
-
-
-def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The same on checked arguments: `gram [..., M, M]`, caps `[]` or `[..., M]`."""
-    size, batch_shape = gram.shape[-1], tf.shape(gram)[:-2]
-    caps = _spread(caps, tf.shape(gram)[:-1])
-    flat_gram = tf.reshape(gram, [-1, size, size])
-    flat_caps = tf.reshape(caps, [-1, size])
-    if solver in IN_GRAPH_SOLVERS:
-        scaled, _ = normalized(flat_gram)
-        candidate, iterations = solve_in_graph(scaled, flat_caps, solver)
-    else:
-        from aekd_tf.qp import references as qp_references
-
-        candidate, iterations = qp_references.solve(flat_gram, flat_caps, solver)
-    flat_weights, flat_gap = certify(flat_gram, flat_caps, candidate)
-    weights = tf.ensure_shape(tf.reshape(flat_weights, tf.shape(caps)), gram.shape[:-1])
-    gap = tf.ensure_shape(tf.reshape(flat_gap, batch_shape), gram.shape[:-2])
-    return weights, gap, tf.ensure_shape(tf.reshape(iterations, batch_shape), gram.shape[:-2])
-
-
-# One compiled program a solver, wherever it is called from: dispatch costs as much as a
-# hundred steps, and a step outside XLA as much as a whole solve.
-COMPILED = {
-    solver: tf.function(functools.partial(solve, solver), jit_compile=True, autograph=False)
-    for solver in IN_GRAPH_SOLVERS
-}
-
-
-@functools.lru_cache(maxsize=256)
-def _prepared(solver: str, shape: tf.TensorShape, dtype: tf.DType, tolerance: float) -> Any:
-    """`(program, caps)` for eager calls: a program free of `tf.function`'s look-ups.
-
-    No gradient tape sees an inference function's call.
-    """
-    kept = dtype if dtype in (tf.float32, tf.float64) else tf.float32
-    caps = _checked(tolerance, _size(shape), kept)
-    if kept != dtype:
-        return lambda gram, caps: COMPILED[solver](
-            tf.cast(tf.stop_gradient(gram), kept), caps
-        ), caps
-    specs = tf.TensorSpec(shape, dtype), tf.TensorSpec([], dtype)
-    program = COMPILED[solver].get_concrete_function(*specs).inference_fn
-    return getattr(program, "call_flat", program), caps  # without binding arguments by name
