@@ -93,8 +93,8 @@ def test_bad_arguments(arguments, message):
 
 
 def test_absent_data_without_network_fails_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_reachable", lambda host: False)
+    monkeypatch.setattr("aekd_tf.data.tfds._reachable", lambda host: False)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    with pytest.raises(data.DataError, match=r"cifar100 is not in .*--data_dir.*digits") as error:
+    with pytest.raises(data.DataError, match=r"cifar100 is not in .*data_dir.*digits") as error:
         data.load("cifar100", data_dir=str(tmp_path))
     assert "\n" not in str(error.value)
