@@ -59,13 +59,9 @@ def load(
         training, test, details = load_digits()
     else:
         training, test, details = load_cifar(name, data_dir)
-    available = len(training) - validation_examples
-    train_examples = available if train_examples is None else train_examples
-    if not (0 < train_examples <= available and validation_examples > 0):
-        raise ValueError(
-            f"{name} has {len(training)} training images: {train_examples} for training and "
-            f"{validation_examples} for validation do not fit; both must be at least 1"
-        )
+    train_examples, available = streaming.training_share(
+        name, len(training), train_examples, validation_examples
+    )
     train = Split(training.images[:train_examples], training.labels[:train_examples])
     validation = Split(training.images[available:], training.labels[available:])
     return Dataset(name=name, train=train, validation=validation, test=test, **details)

@@ -139,13 +139,7 @@ def load(
     total = info.splits["train"].num_examples
     if validation_examples is None:
         validation_examples = max(1, min(10_000, total // 10))
-    available = total - validation_examples
-    train_examples = available if train_examples is None else train_examples
-    if not (0 < train_examples <= available and validation_examples > 0):
-        raise ValueError(
-            f"{name} has {total} training images: {train_examples} for training and "
-            f"{validation_examples} for validation do not fit; both must be at least 1"
-        )
+    train_examples, available = training_share(name, total, train_examples, validation_examples)
 
     def split(instruction, count):
         return StreamedSplit(builder, instruction, count, image_size, *keys)
@@ -160,6 +154,24 @@ def load(
         "crop_padding": 0,
         "flip": True,
     }
+
+
+def training_share(
+    name: str, total: int, train_examples: int | None, validation_examples: int
+) -> tuple[int, int]:
+    """Returns the training examples in use, and how many are left beside the validation's.
+
+    Raises:
+        ValueError: there are not enough; the message names all three numbers.
+    """
+    available = total - validation_examples
+    train_examples = available if train_examples is None else train_examples
+    if not (0 < train_examples <= available and validation_examples > 0):
+        raise ValueError(
+            f"{name} has {total} training images: {train_examples} for training and "
+            f"{validation_examples} for validation do not fit; both must be at least 1"
+        )
+    return train_examples, available
 
 
 def decode(image: Any) -> Any:

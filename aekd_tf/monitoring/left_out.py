@@ -25,10 +25,9 @@ class LeftOutTeachers(keras.callbacks.Callback):
                 continue
             self._named.add(name)
             outputs = "feature maps" if match[1] else "logits"
-            model = self._models[int(match[2])] if self._models else None
-            called = match[2] if model is None else f"{match[2]} ({model.name})"
+            model = self._models[int(match[2])].name if self._models else "it"
             print(
-                f"warning: teacher {called} gave {outputs} that are not finite on "
-                f"{float(value):.0f} batches of epoch {epoch + 1}: it was left out of them",
+                f"warning: teacher {match[2]} gave {outputs} that are not finite on "
+                f"{float(value):.0f} batches of epoch {epoch + 1}: {model} was left out of them",
                 file=sys.stderr,
             )

@@ -54,7 +54,8 @@ def test_evaluate_needs_labels(teachers, toy_data):
     with pytest.raises(ValueError, match="requires labels"):
         ensemble.evaluate(tf.data.Dataset.from_tensor_slices(x).batch(8))
     with pytest.raises(ValueError, match="one integer per example"):
-        ensemble.evaluate(x, np.eye(3)[y])
+        ensemble.evaluate(x, np.eye(3)[y] / 2)
+    assert ensemble.evaluate(x, np.eye(3)[y]) == ensemble.evaluate(x, y)
     assert ensemble.evaluate(x, y[:, None]) == ensemble.evaluate(x, y)
 
 
@@ -73,9 +74,13 @@ def test_bad_ensembles(teachers):
         TeacherEnsemble([teachers[0], "resnet"])
     with pytest.raises(ValueError, match=r"unknown vote 'loudest'.*majority, mean"):
         TeacherEnsemble(teachers, vote="loudest")
-    for activation in ("softmax", "sigmoid"):
+    refused = {
+        "softmax": r"teacher 1 .*softmax or sigmoid.*logits",
+        "sigmoid": r"teacher 1 .*ends in a sigmoid.*does not fit independent labels",
+    }
+    for activation, message in refused.items():
         squashed = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation)])
-        with pytest.raises(ValueError, match=r"teacher 1 .*softmax or sigmoid.*logits"):
+        with pytest.raises(ValueError, match=message):
             TeacherEnsemble([teachers[0], squashed])
     odd = aekd_tf.TeacherEnsemble([teachers[0], classifier(9, classes=4)])
     with pytest.raises(ValueError, match=r"classifier_9 \(2, 4\)"):

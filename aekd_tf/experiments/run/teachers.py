@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from aekd_tf import data, models
+from aekd_tf.data.tfds import first_line
 from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import TEACHER_SEEDS, Config
 from aekd_tf.experiments.command.errors import UserError
@@ -99,7 +100,7 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
                 "run with your rights: if you trust its source, give --trust_teachers"
             ) from error
         raise UserError(
-            f"teacher file {teacher.path} cannot be read ({_first_line(error)}): {advice}"
+            f"teacher file {teacher.path} cannot be read ({first_line(error)}): {advice}"
         ) from error
     expected = (1, dataset.num_classes)
     try:
@@ -107,7 +108,7 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
     except Exception as error:
         raise UserError(
             f"teacher file {teacher.path} does not take {dataset.name}'s images "
-            f"{dataset.image_shape} ({_first_line(error)}): use a teacher trained on this data"
+            f"{dataset.image_shape} ({first_line(error)}): use a teacher trained on this data"
         ) from error
     if given != expected:
         raise UserError(
@@ -115,10 +116,6 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
             f"{dataset.num_classes} classes: use a teacher trained on this data"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def check_settings(teacher: Teacher) -> None:
