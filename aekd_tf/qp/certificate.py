@@ -1,4 +1,4 @@
-"""The certificate: feasible weights in the caller's precision, and how far from optimal they are."""
+"""The certificate: feasible weights in the caller's precision, and a bound of their excess."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from aekd_tf.checks import check_choice, check_tolerance
 from aekd_tf.names import IN_GRAPH_SOLVERS, SOLVERS
 from aekd_tf.qp.active_set import ActiveSet
 from aekd_tf.qp.certificate import certify
-from aekd_tf.qp.problem import Problem
+from aekd_tf.qp.problem import Problem, reachable
 from aekd_tf.qp.projected import projected_steps
 from aekd_tf.qp.projection import project
 from aekd_tf.qp.smo import smo_steps

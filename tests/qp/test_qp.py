@@ -1,3 +1,5 @@
+"""The capped-simplex program: exact at every shape, scale and precision, and certified."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,13 +8,17 @@ from hypothesis import strategies as st
 
 import aekd_tf
 from aekd_tf.names import IN_GRAPH_SOLVERS, REFERENCE_SOLVERS, SOLVERS
-from aekd_tf.qp import algebra as qp_algebra
+from aekd_tf.qp import certificate
 from aekd_tf.qp import references as qp_references
 from aekd_tf.qp import solve as qp
+from aekd_tf.qp.problem import Problem
 from tools import qp_problems, reference
 
-# Problems of each size and generator: 1,170 x 9 generators = 10,530 in each dtype.
+# Problems per generator by size: 1,170 x 11 generators = 12,870 in each precision.
 COUNTS = {2: 400, 5: 400, 10: 300, 25: 70}
+
+# XLA compiles one program per shape, which costs more than all problems: tests share shapes.
+COUNT, SIZE = 20, 6
 
 
 def solve(gram, tolerance=1.0, **options):
@@ -21,7 +27,7 @@ def solve(gram, tolerance=1.0, **options):
 
 
 def optimum(gram, caps):
-    """CVXOPT's weights, made exactly feasible."""
+    """Returns CVXOPT's weights, made exactly feasible."""
     weights = np.stack(
         [
             qp_references.solve_scaled(qp_references.solve_cvxopt, g, c)[0]
@@ -32,55 +38,60 @@ def optimum(gram, caps):
     return weights / weights.sum(-1, keepdims=True)
 
 
-# One worker a dtype: each compiles its programs once.
-@pytest.mark.parametrize(
-    "dtype", [pytest.param(t, marks=pytest.mark.xdist_group(t)) for t in ("float32", "float64")]
-)
-@pytest.mark.parametrize("generator", qp_problems.GENERATORS)
-def test_exact_against_cvxopt(generator, dtype):
-    allowed = 1e-5 if dtype == "float32" else 1e-9
-    for size, count in COUNTS.items():
-        rng = np.random.default_rng(size)
-        gram, caps = qp_problems.problems(rng, generator, count, size, dtype)
-        exact = gram.astype(np.float64)
-        largest = np.abs(exact).max((1, 2))
-        largest[largest == 0] = 1
-        exact /= largest[:, None, None]
-        # 1/M in float32 may sum to more than 1, which leaves nothing to choose all the same.
-        wide = np.where(caps == caps.dtype.type(1 / size), 1 / size, caps.astype(np.float64))
-        lowest = optimum(exact, wide)
-        best = reference.objective(exact, lowest)
-        uniform = reference.objective(exact, np.full_like(wide, 1 / size))
-        curvature = np.linalg.eigvalsh(exact).min(-1)
-        for solver in IN_GRAPH_SOLVERS:
-            weights, gap, _ = solve(gram, caps, solver=solver)
-            weights = weights.astype(np.float64)
-            np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
-            assert weights.min() >= 0
-            assert (weights <= wide + 1e-6).all()
-            weights /= weights.sum(-1, keepdims=True)
-            found = reference.objective(exact, weights)
-            scale = np.maximum(np.maximum(np.minimum(best, found), 0.1 * uniform), 1e-300)
-            excess = found - best - 1e-15  # the rounding of these float64 objectives
-            worst = (excess / scale).argmax()
-            assert excess[worst] <= allowed * scale[worst], (solver, size, worst, excess[worst])
-            # A Gram matrix that rounding made indefinite has several local minima: the gap is an
-            # upper bound but for the negative curvature between them.
-            between = np.square(weights - lowest).sum(-1)
-            excess -= np.maximum(-curvature, 0) / 2 * between
-            # Weights whose sum rounds move along the gradient; beside that, products' rounding.
-            steepest = np.abs(np.einsum("nij,nj->ni", exact, weights)).max(-1)
-            rounding = np.finfo(dtype).eps
-            noise = 4 * rounding * steepest + max(rounding**1.5, 1e-15)
-            assert (excess <= gap * scale + noise).all(), (solver, size)
-            residual = reference.duality_gap(exact, wide, weights)
-            assert (residual <= gap * scale + noise).all(), (solver, size)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", COUNTS)
+def test_exact_against_cvxopt(size, dtype):
+    """All generators are one batch: one truth, one program per solver."""
+    allowed, rounding = 1e-5 if dtype == "float32" else 1e-9, np.finfo(dtype).eps
+    batches = [
+        qp_problems.problems(np.random.default_rng(size), name, COUNTS[size], size, dtype)
+        for name in qp_problems.GENERATORS
+    ]
+    names = np.repeat(list(qp_problems.GENERATORS), COUNTS[size])
+    gram, caps = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    exact = gram.astype(np.float64)
+    largest = np.abs(exact).max((1, 2))
+    largest[largest == 0] = 1
+    exact /= largest[:, None, None]
+    # 1/M in float32 may sum to more than 1, which leaves nothing to choose all the same.
+    fixed = (caps == caps.dtype.type(1 / size)).all(-1)
+    wide = np.where(fixed[:, None], 1 / size, caps.astype(np.float64))
+    lowest = optimum(exact, wide)
+    best = reference.objective(exact, lowest)
+    uniform = reference.objective(exact, np.full_like(wide, 1 / size))
+    curvature = np.linalg.eigvalsh(exact).min(-1)
+    for solver in IN_GRAPH_SOLVERS:
+        weights, gap, _ = solve(gram, caps, solver=solver)
+        assert (weights[fixed] == caps.dtype.type(1 / size)).all()
+        assert (gap[fixed] == 0).all()
+        assert weights.min() >= 0
+        assert (weights <= caps).all()
+        weights = weights.astype(np.float64)
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+        weights /= weights.sum(-1, keepdims=True)
+        reached = reference.objective(exact, weights)
+        scale = np.maximum(np.maximum(np.minimum(best, reached), 0.1 * uniform), 1e-300)
+        excess = reached - best - 1e-15  # the rounding of these float64 objectives
+        worst = (excess / scale).argmax()
+        assert excess[worst] <= allowed * scale[worst], (solver, names[worst], excess[worst])
+        # A Gram matrix that rounding made indefinite has several local minima: the gap is an
+        # upper bound except for the negative curvature between them.
+        between = np.square(weights - lowest).sum(-1)
+        excess -= np.maximum(-curvature, 0) / 2 * between
+        # Weights whose sum rounds move along the gradient; products round, too.
+        steepest = np.abs(np.einsum("nij,nj->ni", exact, weights)).max(-1)
+        noise = 4 * rounding * steepest + max(rounding**1.5, 1e-15)
+        above = excess > gap * scale + noise
+        assert not above.any(), (solver, names[above])
+        above = reference.duality_gap(exact, wide, weights) > gap * scale + noise
+        assert not above.any(), (solver, names[above])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_solvers_agree(solver):
-    gram, caps = qp_problems.problems(np.random.default_rng(3), "full_rank", 20, 6, "float64")
-    weights, gap, iterations = solve(gram, caps, solver=solver)
+    gram = qp_problems.full_rank(np.random.default_rng(3), COUNT, SIZE)
+    caps = np.full((COUNT, SIZE), 0.4)
+    weights, gap, iterations = solve(gram, 0.4, solver=solver)
     np.testing.assert_allclose(weights, optimum(gram, caps), atol=1e-4)
     assert gap.max() < 1e-6
     assert iterations.dtype == np.int32
@@ -89,40 +100,46 @@ def test_solvers_agree(solver):
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 def test_scaling_and_permuting(solver):
     rng = np.random.default_rng(0)
-    gram = qp_problems.kd_gradients(rng, 50, 7)
+    gram = qp_problems.kd_gradients(rng, COUNT, SIZE)
     weights, _, _ = solve(gram, 0.4, solver=solver)
     for factor in (1e-20, 1e-6, 1e20):
         np.testing.assert_allclose(solve(gram * factor, 0.4, solver=solver)[0], weights, atol=1e-7)
-    order = rng.permutation(7)
+    order = rng.permutation(SIZE)
     permuted = solve(gram[:, order][:, :, order], 0.4, solver=solver)[0]
     np.testing.assert_allclose(permuted, weights[:, order], atol=1e-6)
 
 
+# `test_exact_against_cvxopt` does the same for the sizes that it has.
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("size", [1, 3, 25])
+@pytest.mark.parametrize("size", [1, 3])
 def test_smallest_cap_is_uniform_exactly(solver, size):
     gram = qp_problems.full_rank(np.random.default_rng(1), 2, size).astype(np.float32)
-    weights, gap, _ = solve(gram, 1 / size, solver=solver)
+    weights, gap, _ = solve(gram, np.full((2, size), 1 / size), solver=solver)
     assert (weights == np.float32(1 / size)).all()
     assert (gap == 0).all()
 
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 def test_without_cap_is_minimum_norm_point(solver):
-    # Of two gradients it has a closed form: the clipped foot of the perpendicular.
+    # For two gradients it has a closed form: the clipped foot of the perpendicular.
+    # Every other teacher is a copy of the first or of the second.
     rng = np.random.default_rng(2)
-    g = rng.normal(size=(200, 2, 3))
-    gram = g @ np.swapaxes(g, -1, -2)
-    share = (gram[:, 1, 1] - gram[:, 0, 1]) / (gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1])
-    weights, _, _ = solve(gram, 1.0, solver=solver)
-    np.testing.assert_allclose(weights[:, 0], np.clip(share, 0, 1), atol=1e-9)
+    for _ in range(10):
+        g = rng.normal(size=(COUNT, 2, 3))
+        gram = g @ np.swapaxes(g, -1, -2)
+        share = gram[:, 1, 1] - gram[:, 0, 1]
+        share /= gram[:, 0, 0] + gram[:, 1, 1] - 2 * gram[:, 0, 1]
+        copies = np.arange(SIZE) % 2
+        weights, _, _ = solve(gram[:, copies][:, :, copies], 1.0, solver=solver)
+        first = weights[:, copies == 0].sum(-1)
+        np.testing.assert_allclose(first, np.clip(share, 0, 1), atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 def test_theorem_1(solver):
     """Teachers below their cap do not lose along d = -sum w_m g_m (Eq. 12, slack zero)."""
     rng = np.random.default_rng(4)
-    gram = qp_problems.full_rank(rng, 100, 8)
+    gram = qp_problems.full_rank(rng, COUNT, SIZE)
     weights, _, _ = solve(gram, 0.3, solver=solver)
     change = -np.einsum("nij,nj->ni", gram, weights)
     norm = np.einsum("ni,nij,nj->n", weights, gram, weights)
@@ -138,31 +155,34 @@ def test_theorem_1(solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_degenerate(solver):
-    weights, gap, _ = solve(np.zeros((3, 3), np.float32), 0.5, solver=solver)
+    weights, gap, _ = solve(np.zeros((2, 3, 3), np.float32), np.full((2, 3), 0.5), solver=solver)
     np.testing.assert_array_equal(weights, np.float32(1 / 3))
-    assert gap == 0
-    weights, gap, _ = solve(np.array([[5.0]]), 1.0, solver=solver)
-    assert weights == 1
-    assert gap == 0
+    assert (gap == 0).all()
+    weights, gap, _ = solve(np.full((2, 1, 1), 5, np.float32), np.ones((2, 1)), solver=solver)
+    assert (weights == 1).all()
+    assert (gap == 0).all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite_gives_uniform_and_infinite_gap(solver, bad):
-    gram = np.stack([np.eye(4), np.diag([1.0, 2.0, 3.0, 4.0])])
-    gram[0, 1, 2] = bad
+def test_not_finite_gives_uniform_and_infinite_gap(solver):
+    diagonal = np.arange(1.0, SIZE + 1)
+    gram = np.repeat(np.diag(diagonal)[None], COUNT, 0)
+    gram[:3, 1, 2] = np.nan, np.inf, -np.inf
     weights, gap, _ = solve(gram, 0.6, solver=solver)
-    np.testing.assert_array_equal(weights[0], 0.25)
-    assert gap[0] == np.inf
-    np.testing.assert_allclose(weights[1], np.array([12, 6, 4, 3]) / 25, atol=1e-5)
-    assert gap[1] < 1e-6
+    np.testing.assert_array_equal(weights[:3], 1 / SIZE)
+    assert (gap[:3] == np.inf).all()
+    truth = (1 / diagonal) / (1 / diagonal).sum()
+    np.testing.assert_allclose(weights[3:], np.repeat(truth[None], COUNT - 3, 0), atol=1e-5)
+    assert gap[3:].max() < 1e-6
 
 
 @pytest.mark.parametrize("solver", ["smo", "projected", "cvxopt"])
 def test_caps_of_each_teacher(solver):
-    weights, gap, _ = solve(np.eye(3), np.array([0.1, 0.5, 1.0]), solver=solver)
-    np.testing.assert_allclose(weights, [0.1, 0.45, 0.45], atol=1e-6)
-    assert gap < 1e-6
+    gram = np.repeat(np.eye(3, dtype=np.float32)[None], 2, 0)
+    caps = np.array([[0.1, 0.5, 1.0], [1.0, 0.0, 0.3]])
+    weights, gap, _ = solve(gram, caps, solver=solver)
+    np.testing.assert_allclose(weights, [[0.1, 0.45, 0.45], [0.7, 0.0, 0.3]], atol=1e-6)
+    assert gap.max() < 1e-6
 
 
 def test_batch_shapes_and_empty_batch():
@@ -174,52 +194,69 @@ def test_batch_shapes_and_empty_batch():
     assert solve(np.zeros((0, 4, 4)), 0.5)[0].shape == (0, 4)
 
 
+def certified(gram, caps, weights):
+    """Certifies float64 weights of a float32 problem, in a program as the solver's."""
+    program = tf.function(
+        lambda *given: certificate.certify(Problem(*given[:2]), given[2]), jit_compile=True
+    )
+    kept, gap = (value.numpy() for value in program(gram, caps, weights.astype(np.float64)))
+    assert kept.dtype == gap.dtype == np.float32
+    return kept, gap
+
+
+def relative_gap(gram, caps, weights):
+    gram, caps, weights = (value.astype(np.float64) for value in (gram, caps, weights))
+    residual = reference.duality_gap(gram, caps, weights)
+    uniform = reference.objective(gram, np.full_like(caps, 1 / caps.shape[-1]))
+    return residual / np.maximum(reference.objective(gram, weights) - residual, 0.1 * uniform)
+
+
 def test_certificate_of_any_weights():
     """The gap is that of the weights given, best or not."""
     rng = np.random.default_rng(7)
     gram, caps = qp_problems.problems(rng, "full_rank", 200, 8, "float32")
     caps = np.maximum(caps, np.float32(0.2))
     weights = reference_points(rng, caps)
-    exact = gram / np.abs(gram).max((1, 2), keepdims=True)
-    kept, gap = (
-        value.numpy() for value in qp_algebra.certify(*map(tf.constant, (gram, caps, weights)))
-    )
+    kept, gap = certified(gram, caps, weights)
     np.testing.assert_allclose(kept, weights, atol=1e-6)
-    residual = reference.duality_gap(exact.astype(float), caps.astype(float), kept.astype(float))
-    objective = reference.objective(exact.astype(float), kept.astype(float))
-    uniform = reference.objective(exact.astype(float), np.full((200, 8), 1 / 8))
     assert np.median(gap) > 0.1
-    scale = np.maximum(objective - residual, 0.1 * uniform)
-    np.testing.assert_allclose(gap, residual / scale, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(gap, relative_gap(gram, caps, kept), rtol=1e-3, atol=1e-6)
+
+
+def test_certificate_sees_that_weights_round():
+    """Two teachers cancel at weights that float32 misses: the gap is that of the neighbors."""
+    ratio = 1 + np.random.default_rng(0).uniform(0.01, 0.02, 20).astype(np.float32)
+    gram = np.stack([np.array([[1, -r], [-r, r * r]], np.float32) for r in ratio])
+    caps = np.ones((20, 2), np.float32)
+    best = np.stack([ratio / (1 + ratio.astype(float)), 1 / (1 + ratio.astype(float))], -1)
+    kept, gap = certified(gram, caps, best)
+    truth = relative_gap(gram, caps, kept)
+    assert np.median(truth) > 1e-3
+    np.testing.assert_allclose(gap, truth, rtol=1e-2, atol=1e-5)
 
 
 def reference_points(rng, caps):
-    """Random feasible weights."""
+    """Draws feasible weights."""
     points = rng.normal(size=caps.shape)
     pairs = zip(points, caps.astype(float), strict=True)
     return np.stack([reference.project(point, cap) for point, cap in pairs]).astype(np.float32)
 
 
-def test_many_dependent_teachers():
-    size = 100
-    gram = qp_problems.low_rank(np.random.default_rng(0), 2, size).astype(np.float32)
-    weights, gap, _ = solve(gram, 0.3)
+@pytest.mark.parametrize(
+    ("generator", "size", "cap"), [("low_rank", 100, 0.3), ("full_rank", 256, 4 / 256)]
+)
+def test_many_teachers(generator, size, cap):
+    gram = qp_problems.GENERATORS[generator](np.random.default_rng(0), 2, size).astype(np.float32)
+    weights, gap, _ = solve(gram, cap)
     exact = gram.astype(np.float64) / np.abs(gram).max((1, 2), keepdims=True)
-    lowest = reference.objective(exact, optimum(exact, np.full((2, size), 0.3)))
+    lowest = reference.objective(exact, optimum(exact, np.full((2, size), cap)))
     scale = np.maximum(lowest, 0.1 * reference.objective(exact, np.full((2, size), 1 / size)))
     assert ((reference.objective(exact, weights.astype(np.float64)) - lowest) / scale < 1e-5).all()
     assert gap.max() < 1e-4
 
 
-def test_many_teachers():
-    size = 256
-    gram = qp_problems.full_rank(np.random.default_rng(0), 1, size).astype(np.float32)
-    _, gap, _ = solve(gram, 4 / size)
-    assert gap.max() < 1e-4
-
-
 def test_no_gradient_flows():
-    gram = tf.Variable(np.diag([1.0, 2.0, 3.0]))
+    gram = tf.Variable(np.diag([1.0, 2.0, 3.0, 4.0]))
     cap = tf.Variable(0.6, dtype=tf.float64)
     with tf.GradientTape() as tape:
         weights, gap, _ = aekd_tf.solve_capped_simplex_qp(gram, cap)
@@ -229,7 +266,7 @@ def test_no_gradient_flows():
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 def test_eager_graph_and_xla_agree(solver):
-    gram = tf.constant(qp_problems.kd_gradients(np.random.default_rng(0), 8, 5), tf.float32)
+    gram = tf.constant(qp_problems.kd_gradients(np.random.default_rng(0), COUNT, SIZE))
 
     def weights(gram):
         return aekd_tf.solve_capped_simplex_qp(gram, 0.4, solver=solver).weights
@@ -247,7 +284,7 @@ def test_eager_graph_and_xla_agree(solver):
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 def test_no_sum_is_only_the_term_of_another(solver):
-    """TensorFlow's optimizer may break a loop that holds one: see `qp_pairs`."""
+    """Grappler may break a loop with one outside XLA: it gathers both sums in one node."""
     graph = tf.function(lambda gram: qp.solve(solver, gram, tf.constant(0.4)), autograph=False)
     concrete = graph.get_concrete_function(tf.TensorSpec([None, 30, 30]))
     functions = concrete.graph.as_graph_def().library.function
@@ -258,7 +295,7 @@ def test_no_sum_is_only_the_term_of_another(solver):
         sums = {
             node.name: node
             for node in function.node_def
-            if node.op in ("AddV2", "AddN") and node.attr["T"].type == tf.float32.as_datatype_enum
+            if node.op in ("AddV2", "AddN") and node.attr["T"].type == tf.float64.as_datatype_enum
         }
         for node in sums.values():
             terms = [name for i in node.input if (name := i.split(":")[0]) in sums]
@@ -281,8 +318,14 @@ def test_compiled_program_stays_on_the_device(solver, batch):
     gram, caps = tf.zeros([batch, 10, 10]), tf.constant(0.6)
     hlo = qp.COMPILED[solver].experimental_get_compiler_ir(gram, caps)(stage="hlo")
     assert "while" in hlo
-    for foreign in ("custom-call", "f64[", "<=", "infeed", "outfeed", "send", "recv"):
+    for foreign in ("custom-call", "<=", "infeed", "outfeed", "send", "recv"):
         assert foreign not in hlo, foreign
+    # A TPU emulates float64 arithmetic, and can neither see its bits nor multiply its matrices.
+    for line in hlo.splitlines():
+        if "f64[" in line:
+            assert not any(
+                foreign in line for foreign in ("bitcast-convert", "dot(", "convolution")
+            )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 
@@ -9,10 +11,10 @@ def _gram(vectors):
     return vectors @ np.swapaxes(vectors, -1, -2)
 
 
-def kd_gradients(rng, count, size):
-    """Mean gradients of softened KD losses: students near and far from their teachers."""
-    classes = int(rng.choice([2, 10, 100]))
-    student = rng.normal(size=(count, 1, 16, classes)) * rng.choice([0.1, 1, 5])
+def kd_gradients(rng, count, size, classes=10):
+    """Draws mean gradients of softened KD losses: students near and far from their teachers."""
+    spread = rng.choice([0.1, 1, 5], (count, 1, 1, 1))
+    student = rng.normal(size=(count, 1, 16, classes)) * spread
     shared = rng.normal(size=(count, 1, 16, classes)) * 3
     teachers = shared + rng.normal(size=(count, size, 16, classes))
 
@@ -52,7 +54,7 @@ def near_collinear(rng, count, size):
 
 
 def ill_conditioned(rng, count, size):
-    """Condition number 1e12."""
+    """Draws matrices of condition number 1e12."""
     basis, _ = np.linalg.qr(rng.normal(size=(count, size, size)))
     values = np.logspace(0, -12, size)
     gram = (basis * values) @ np.swapaxes(basis, -1, -2)
@@ -63,10 +65,13 @@ def rescaled(rng, count, size):
     return full_rank(rng, count, size) * 10 ** rng.uniform(-20, 20, (count, 1, 1))
 
 
+# Two classes leave gradients one direction, so that teachers can cancel.
 GENERATORS = {
+    f"kd_gradients of {classes} classes": functools.partial(kd_gradients, classes=classes)
+    for classes in (2, 10, 100)
+} | {
     generator.__name__: generator
     for generator in (
-        kd_gradients,
         full_rank,
         low_rank,
         duplicated,
@@ -80,7 +85,7 @@ GENERATORS = {
 
 
 def problems(rng, generator, count, size, dtype):
-    """`(gram [count, size, size], caps [count, size])`, caps from 1/M to 1."""
+    """Draws `(gram [count, size, size], caps [count, size])`, caps from 1/M to 1."""
     gram = GENERATORS[generator](rng, count, size).astype(dtype)
     caps = np.where(
         rng.random(count) < 0.15, 1.0, 1 / size + rng.random(count) ** 2 * (1 - 1 / size)

@@ -11,14 +11,14 @@ def softmax(logits):
 
 
 def distillation_losses(teacher_logits, student_logits, temperature):
-    """Eq. 1 with T^2 and the teacher's entropy taken off: `[M, B]`."""
+    """Computes Eq. 1 with T^2 and without the teacher's entropy: `[M, B]`."""
     teacher = softmax(np.asarray(teacher_logits, np.float64) / temperature)
     student = softmax(np.asarray(student_logits, np.float64) / temperature)
     return temperature**2 * (teacher * (np.log(teacher) - np.log(student))).sum(-1)
 
 
 def logit_gradients(teacher_logits, student_logits, temperature):
-    """Eq. 14 times T^2, of the batch mean: `[M, B, K]`."""
+    """Computes Eq. 14 times T^2, for the batch mean: `[M, B, K]`."""
     teacher = softmax(np.asarray(teacher_logits, np.float64) / temperature)
     student = softmax(np.asarray(student_logits, np.float64) / temperature)
     return temperature * (student - teacher) / student.shape[0]
@@ -35,7 +35,7 @@ def objective(gram, weights):
 
 
 def duality_gap(gram, caps, weights):
-    """w'Gw minus the smallest s'Gw, found by filling the caps in ascending order."""
+    """Computes w'Gw minus the smallest s'Gw, which fills the caps in ascending order."""
     gradient = np.einsum("...mn,...n->...m", gram, weights)
     order = np.argsort(gradient, -1)
     filled = np.take_along_axis(caps, order, -1)
@@ -46,7 +46,7 @@ def duality_gap(gram, caps, weights):
 
 
 def project(point, caps):
-    """Projection onto the capped simplex by bisection on the shift."""
+    """Projects onto the capped simplex by bisection on the shift."""
     low, high = point.min() - 1 - caps.max(), point.max() + 1
     for _ in range(200):
         middle = (low + high) / 2
