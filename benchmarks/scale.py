@@ -1,4 +1,4 @@
-"""Measures what a step costs and what an exchange costs, and reckons with 1 to 1,024 devices.
+"""Measures what a step costs and what an exchange costs, and models 1 to 1,024 devices.
 
     python benchmarks/scale.py docs/scale.md docs/scale.png
 
@@ -117,7 +117,7 @@ def all_reduce(devices: int, size: float, latency: float, rate: float) -> float:
     return min(tree, ring)
 
 
-def reckoned(
+def modeled(
     devices: int,
     images: float,
     step: tuple[float, float],
@@ -139,10 +139,10 @@ def main(report: str, picture: str) -> None:
     slope, _ = np.polyfit(SIZES, list(exchange.values()), 1)
     here = exchange[4] / 2, 1 / float(slope)
     cases = {
-        f"{BATCH} images each": lambda r: reckoned(r, BATCH, step, here),
-        "local batch norm": lambda r: reckoned(r, BATCH, step, here, "batch norm"),
-        "fast link": lambda r: reckoned(r, BATCH, step, FAST_LINK),
-        "1,024 in all, fast link": lambda r: reckoned(r, 1024 / r, step, FAST_LINK),
+        f"{BATCH} images each": lambda r: modeled(r, BATCH, step, here),
+        "local batch norm": lambda r: modeled(r, BATCH, step, here, "batch norm"),
+        "fast link": lambda r: modeled(r, BATCH, step, FAST_LINK),
+        "1,024 in all, fast link": lambda r: modeled(r, 1024 / r, step, FAST_LINK),
     }
     seconds = {name: [case(r) for r in DEVICES] for name, case in cases.items()}
     lines = [

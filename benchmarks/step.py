@@ -90,7 +90,7 @@ CASES = ["plain", "AVER cached", "AE-KD cached", "AVER online", "AE-KD online"]
 
 
 def measure(size: int, classes: int) -> dict[str, float]:
-    """Median seconds a step of every case."""
+    """Returns the median seconds per step of every case."""
     keras.utils.set_random_seed(0)
     teachers = [models.create("resnet56", classes, (32, 32, 3)) for _ in range(size)]
     with tempfile.TemporaryDirectory() as directory:

@@ -3,7 +3,7 @@
 python examples/foreign_teachers.py
 
 The student is a subclassed `keras.Model` on 8x8 gray digits. One teacher is a MobileNet from
-keras.applications, which wants 64x64 color images and ends in a softmax; the other counts the
+keras.applications, which takes 64x64 color images and ends in a softmax; the other counts the
 classes backwards. `TeacherAdapter` declares both once.
 """
 

@@ -87,7 +87,7 @@ def answer(differences: np.ndarray, ours: str, theirs: str, where: str) -> str:
 
 
 def adaptive(wanted: list[Cell], method: str = "aekd") -> list[Cell]:
-    """The cells of AE-KD that have something to weigh."""
+    """The cells of AE-KD that have several teachers to weight."""
     return [cell for cell in wanted if cell.method == method and cell.size > 1]
 
 
