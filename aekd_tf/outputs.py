@@ -72,7 +72,7 @@ def are_probabilities(outputs: Any) -> bool:
 
 
 def rows_sum_to_1(outputs: Any) -> bool:
-    """Returns whether `[N, K]`, K > 1, is not negative and each row sums to 1, except for rounding."""
+    """Returns whether `[N, K]`, K > 1, is not negative and its rows sum to 1 within rounding."""
     given = np.asarray(outputs)
     values = given.astype(np.float64)
     if values.ndim < 2 or values.shape[-1] < 2 or not values.size:

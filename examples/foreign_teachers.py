@@ -3,7 +3,7 @@
 python examples/foreign_teachers.py
 
 The student is a subclassed `keras.Model` on 8x8 gray digits. One teacher is a MobileNet from
-keras.applications, which takes 64x64 color images and ends in a softmax; the other counts the
+keras.applications, which takes 32x32 color images and ends in a softmax; the other counts the
 classes backwards. `TeacherAdapter` declares both once.
 """
 
@@ -36,8 +36,8 @@ class SmallStudent(keras.Model):
 
 def application_teacher() -> keras.Model:
     """Gray images to three channels, then keras.applications' MobileNet, to probabilities."""
-    inputs = keras.Input((64, 64, 1))
-    backbone = keras.applications.MobileNet((64, 64, 3), alpha=0.25, weights=None, classes=10)
+    inputs = keras.Input((32, 32, 1))
+    backbone = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=10)
     color = keras.layers.Concatenate()([inputs, inputs, inputs])
     return keras.Model(inputs, backbone(color), name="application")
 
@@ -50,7 +50,7 @@ def main(epochs: int = 10) -> dict[str, float]:
 
     application = application_teacher()
     application.compile("adam", "sparse_categorical_crossentropy")
-    larger = keras.ops.image.resize(2 * images - 1, (64, 64))
+    larger = keras.ops.image.resize(2 * images - 1, (32, 32))
     application.fit(np.asarray(larger), labels, batch_size=16, epochs=epochs, verbose=0)
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -61,7 +61,7 @@ def main(epochs: int = 10) -> dict[str, float]:
     teachers = [
         TeacherAdapter(
             application,
-            input_size=(64, 64),
+            input_size=(32, 32),
             preprocessing=keras.layers.Rescaling(2.0, -1.0),
             outputs="probabilities",
         ),
