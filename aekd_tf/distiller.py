@@ -330,11 +330,14 @@ class EnsembleDistiller(DistillationStep):
         teachers = self.teachers
         check_separate(self.student, self._teacher_models())
         check_labels(self.loss, self.student_loss_weight, batch)
-        if batch is None or self._checked_outputs:
+        if batch is None:
             return
-        warn_of_own_step(self.student)
+        if not self._checked_outputs:
+            warn_of_own_step(self.student)
         with self.distribute_strategy.scope():
-            check_outputs(self.student, teachers, self.loss, batch[0])
+            check_outputs(
+                self.student, teachers, self.loss, batch[0], models=not self._checked_outputs
+            )
         self._checked_outputs = True
 
     @functools.wraps(keras.Model.evaluate, assigned=())
