@@ -30,8 +30,8 @@ class Refusal:
 REFUSALS = {
     # What outputs are.
     "student_probabilities": Refusal(
-        "student {name} ends in a {kind}, but the loss {loss} takes logits: remove the {kind}, and "
-        "compile with a loss with from_logits=True",
+        "student {name} ends in a {kind}, but the distillation loss takes logits: remove the "
+        "{kind}, and compile with a loss with from_logits=True",
         "The softened KL divergence applies its own softmax. A second one flattens the student's "
         "answers, and half or all of the gain is lost.",
     ),
