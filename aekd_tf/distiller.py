@@ -169,7 +169,8 @@ class EnsembleDistiller(DistillationStep):
                 "student_loss_weight": functools.partial(check_number, "student_loss_weight"),
                 "kd_weight": functools.partial(check_number, "kd_weight"),
                 "hint_weight": functools.partial(check_number, "hint_weight"),
-            }
+            },
+            self._check_followed,
         )
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
@@ -241,6 +242,11 @@ class EnsembleDistiller(DistillationStep):
         if cached is not None and cached != number:
             raise refusal("top_k_temperature", cached=f"{cached:g}", given=f"{number:g}")
         return number
+
+    def _check_followed(self, name: str) -> None:
+        cached = getattr(self._ensemble, "temperature", None)
+        if name == "temperature" and cached is not None:
+            raise refusal("top_k_temperature", cached=f"{cached:g}", given="one that changes")
 
     def _steps(self) -> Any:
         return self.optimizer.iterations if self.compiled and self.optimizer else 0

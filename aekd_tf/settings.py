@@ -19,10 +19,16 @@ class Settings:
 
     Args:
         checks: by name, a function that returns a number or raises ValueError.
+        check_followed: called with a name that is to follow a variable or a schedule; it may
+            raise ValueError.
     """
 
-    def __init__(self, checks: dict[str, Callable[[float], float]]):
-        self._checks = checks
+    def __init__(
+        self,
+        checks: dict[str, Callable[[float], float]],
+        check_followed: Callable[[str], None] = lambda name: None,
+    ):
+        self._checks, self._check_followed = checks, check_followed
         self._given: dict[str, Any] = {}
         self._variables: dict[str, keras.Variable] = {}
         self.steps: Callable[[], Any] = lambda: 0
@@ -32,8 +38,9 @@ class Settings:
         if isinstance(value, dict):  # of a configuration
             value = keras.saving.deserialize_keras_object(value)
         if isinstance(value, (keras.Variable, Schedule)):
+            self._check_followed(name)
+            self._checks[name](self._present(value))
             self._given[name] = value
-            self._checks[name](self.get(name))
             return
         number = self._checks[name](value)
         self._given[name] = number
@@ -44,7 +51,9 @@ class Settings:
         """Returns the present value; AttributeError before there is one."""
         if name not in self._given:
             raise AttributeError(name)
-        given = self._given[name]
+        return self._present(self._given[name])
+
+    def _present(self, given: Any) -> float:
         value = given(self.steps()) if isinstance(given, Schedule) else given
         return value if isinstance(value, float) else float(keras.ops.convert_to_numpy(value))
 
