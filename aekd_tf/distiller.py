@@ -29,7 +29,7 @@ from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.refusals import refusal
-from aekd_tf.settings import Settings, setting
+from aekd_tf.settings import Setting, Settings, setting
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
@@ -216,6 +216,13 @@ class EnsembleDistiller(DistillationStep):
             self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras would track a setting's variable, train it and save it.
+        if isinstance(getattr(type(self), name, None), Setting):
+            self._settings.set(name, value)
+        else:
+            super().__setattr__(name, value)
 
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]

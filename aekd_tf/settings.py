@@ -85,9 +85,13 @@ class Settings:
         )
 
 
-def setting(name: str, doc: str) -> property:
-    """Returns a property that reads and sets `self._settings`."""
-    return property(
+class Setting(property):
+    """A property that reads and sets `self._settings`."""
+
+
+def setting(name: str, doc: str) -> Setting:
+    """Returns the property of a number in `self._settings`."""
+    return Setting(
         lambda self: self._settings.get(name),
         lambda self, value: self._settings.set(name, value),
         doc=doc,

@@ -52,7 +52,8 @@ def batches(x: Any, y: Any = None, batch_size: int = 128) -> Iterator[tuple[Any,
             yield _rows((x, y, None), start, start + batch_size)
         return
     if isinstance(x, keras.utils.PyDataset):
-        x = (x[index] for index in range(x.num_batches))
+        given = x
+        x = (given[index] for index in range(given.num_batches))
     for batch in x:
         yield keras.utils.unpack_x_y_sample_weight(batch)
 
