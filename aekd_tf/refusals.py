@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
 LONGEST = 300
+
+
+class BackendError(ImportError):
+    """Keras runs on something else than TensorFlow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +181,7 @@ REFUSALS = {
         "aekd_tf requires Keras on TensorFlow, but the backend is {backend}: set "
         "KERAS_BACKEND=tensorflow before Python starts",
         "The training step and the solver are written in TensorFlow.",
-        ImportError,
+        BackendError,
     ),
 }
 
@@ -215,3 +220,10 @@ def refusal(row_name: str, /, **values: Any) -> Exception:
     while len(message := text(room)) > LONGEST and room > 12:
         room -= 8
     return row.error(message)
+
+
+def check_backend() -> None:
+    """Refuses a backend other than TensorFlow, by the variable that chooses it."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise refusal("backend", backend=backend)
