@@ -128,7 +128,7 @@ REFUSALS = {
         "teachers.",
     ),
     "preprocessing_unsaveable": Refusal(
-        "TeacherAdapter {name} cannot be saved: Keras could not find its preprocessing function "
+        "TeacherAdapter {name} cannot be saved: Keras would not find its preprocessing function "
         "{function} when it loads the file; register it with "
         "keras.saving.register_keras_serializable, or give a layer",
         "A plain function is stored by its name alone, and another function of that name could "
