@@ -16,7 +16,7 @@ from aekd_tf import weightings
 from aekd_tf.before_training import check_labels, check_outputs, warn_of_own_step
 from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import teachers_config, teachers_from_config
-from aekd_tf.checks import check_choice, check_number
+from aekd_tf.checks import check_choice
 from aekd_tf.keras_private import (
     VALIDATION,
     assert_compiled,
@@ -29,7 +29,7 @@ from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.refusals import refusal
-from aekd_tf.settings import Setting, Settings, setting
+from aekd_tf.settings import LossSettings
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
@@ -41,7 +41,7 @@ from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(DistillationStep):
+class EnsembleDistiller(LossSettings, DistillationStep):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -163,15 +163,7 @@ class EnsembleDistiller(DistillationStep):
         self.student = student
         self.weighting = weightings.get(weighting)
         self.weighting.validate(len(teachers))
-        self._settings = Settings(
-            {
-                "temperature": self._checked_temperature,
-                "student_loss_weight": functools.partial(check_number, "student_loss_weight"),
-                "kd_weight": functools.partial(check_number, "kd_weight"),
-                "hint_weight": functools.partial(check_number, "hint_weight"),
-            },
-            self._check_followed,
-        )
+        self._settings = self._loss_settings(getattr(teachers, "temperature", None))
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.kd_weight = kd_weight
@@ -217,13 +209,6 @@ class EnsembleDistiller(DistillationStep):
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Keras would track a setting's variable, train it and save it.
-        if isinstance(getattr(type(self), name, None), Setting):
-            self._settings.set(name, value)
-        else:
-            super().__setattr__(name, value)
-
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]
         if self.hints is not None and not self.regressors.built:
@@ -237,23 +222,6 @@ class EnsembleDistiller(DistillationStep):
             ]
             self.regressors.build_for(pooled_shape(shape, pooling), shapes)
         super().build(input_shape)
-
-    temperature = setting("temperature", "T of the softened outputs, above 0.")
-    student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
-    kd_weight = setting("kd_weight", "The paper's lambda.")
-    hint_weight = setting("hint_weight", "The paper's beta.")
-
-    def _checked_temperature(self, temperature: float) -> float:
-        number = check_number("temperature", temperature, above_zero=True)
-        cached = getattr(self._ensemble, "temperature", None)
-        if cached is not None and cached != number:
-            raise refusal("top_k_temperature", cached=f"{cached:g}", given=f"{number:g}")
-        return number
-
-    def _check_followed(self, name: str) -> None:
-        cached = getattr(self._ensemble, "temperature", None)
-        if name == "temperature" and cached is not None:
-            raise refusal("top_k_temperature", cached=f"{cached:g}", given="one that changes")
 
     def _steps(self) -> Any:
         return self.optimizer.iterations if self.compiled and self.optimizer else 0

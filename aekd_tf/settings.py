@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from aekd_tf.checks import check_number
+from aekd_tf.refusals import refusal
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -96,3 +100,42 @@ def setting(name: str, doc: str) -> Setting:
         lambda self, value: self._settings.set(name, value),
         doc=doc,
     )
+
+
+class LossSettings:
+    """The numbers in a distiller's loss, beside a base that is a Keras model."""
+
+    _settings: Settings
+
+    temperature = setting("temperature", "T of the softened outputs, above 0.")
+    student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
+    kd_weight = setting("kd_weight", "The paper's lambda.")
+    hint_weight = setting("hint_weight", "The paper's beta.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras would track a setting's variable, train it and save it.
+        if isinstance(getattr(type(self), name, None), Setting):
+            self._settings.set(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @staticmethod
+    def _loss_settings(cached_temperature: float | None) -> Settings:
+        """Returns the settings; `cached_temperature` is the only one that a top-k cache allows."""
+
+        def temperature(value: Any) -> float:
+            number = check_number("temperature", value, above_zero=True)
+            if cached_temperature not in (None, number):
+                raise top_k(f"{number:g}")
+            return number
+
+        def followed(name: str) -> None:
+            if name == "temperature" and cached_temperature is not None:
+                raise top_k("one that changes")
+
+        def top_k(given: str) -> Exception:
+            return refusal("top_k_temperature", cached=f"{cached_temperature:g}", given=given)
+
+        names = ("student_loss_weight", "kd_weight", "hint_weight")
+        weights = {name: functools.partial(check_number, name) for name in names}
+        return Settings({"temperature": temperature, **weights}, followed)

@@ -25,12 +25,12 @@ KINDS = (ValueError, TypeError, ImportError)
 INTRODUCTION = """\
 # What can go wrong
 
-Distillation that is set up wrongly often trains without an error, to a student that is worse. This package looks
-for such mistakes before the first step, and ends with one line. The checks run once, on the first batch. No step
-becomes slower, and nothing is updated before a refusal.
+Distillation that is set up wrongly often trains without an error, to a student that is worse.
+This package looks for such mistakes before the first step, and ends with one line. The checks run
+once, on the first batch. No step becomes slower, and nothing is updated before a refusal.
 
-This page lists all of these lines, with the reason for each. Words in capitals stand for names and values. Each error
-is a `ValueError`, unless another kind is named.
+This page lists all of these lines, with the reason for each. Words in capitals stand for names and
+values. Each error is a `ValueError`, unless another kind is named.
 
 `tools/write_refusals.py` writes this page from the messages in the code.
 """

@@ -67,16 +67,16 @@ def test_a_weight_that_becomes_zero_and_back():
 
 @pytest.fixture(scope="module")
 def validated():
-    """A distiller that trained with labels, and what it said of labelled validation data."""
+    """A distiller that trained with labels, and what it said of validation data."""
     given = distiller(
         regularized(),
         temperature=TEMPERATURE,
         kd_weight=KD_WEIGHT,
         compiled={"metrics": ["accuracy"]},
     )
-    labelled = (OTHER_X, OTHER_Y)
+    with_labels = (OTHER_X, OTHER_Y)
     options = {"batch_size": 8, "validation_batch_size": 8, "verbose": 0}
-    return given, given.fit(X, Y, validation_data=labelled, **options).history
+    return given, given.fit(X, Y, validation_data=with_labels, **options).history
 
 
 def test_validation_with_labels(validated):
