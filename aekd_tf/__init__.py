@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aekd_tf import registration
+from aekd_tf.refusals import check_backend
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ registration.announce()
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        check_backend()
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _SUBMODULES:
         return importlib.import_module(f"aekd_tf.{name}")

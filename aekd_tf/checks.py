@@ -19,7 +19,10 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 
 def check_number(name: str, value: float, *, above_zero: bool = False) -> float:
     """Returns `value` as a float; ValueError unless it is finite and at least (or above) 0."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
     if not (0 < number < float("inf") or (number == 0 and not above_zero)):
         bound = "above 0" if above_zero else "at least 0"
         raise ValueError(f"{name} is {value}: give a finite number {bound}")

@@ -16,7 +16,7 @@ from aekd_tf import weightings
 from aekd_tf.before_training import check_labels, check_outputs, warn_of_own_step
 from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import teachers_config, teachers_from_config
-from aekd_tf.checks import check_choice, check_number
+from aekd_tf.checks import check_choice
 from aekd_tf.keras_private import (
     VALIDATION,
     assert_compiled,
@@ -29,7 +29,7 @@ from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.refusals import refusal
-from aekd_tf.settings import Settings, setting
+from aekd_tf.settings import LossSettings
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
@@ -41,7 +41,7 @@ from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(DistillationStep):
+class EnsembleDistiller(LossSettings, DistillationStep):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -163,14 +163,7 @@ class EnsembleDistiller(DistillationStep):
         self.student = student
         self.weighting = weightings.get(weighting)
         self.weighting.validate(len(teachers))
-        self._settings = Settings(
-            {
-                "temperature": self._checked_temperature,
-                "student_loss_weight": functools.partial(check_number, "student_loss_weight"),
-                "kd_weight": functools.partial(check_number, "kd_weight"),
-                "hint_weight": functools.partial(check_number, "hint_weight"),
-            }
-        )
+        self._settings = self._loss_settings(getattr(teachers, "temperature", None))
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.kd_weight = kd_weight
@@ -229,18 +222,6 @@ class EnsembleDistiller(DistillationStep):
             ]
             self.regressors.build_for(pooled_shape(shape, pooling), shapes)
         super().build(input_shape)
-
-    temperature = setting("temperature", "T of the softened outputs, above 0.")
-    student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
-    kd_weight = setting("kd_weight", "The paper's lambda.")
-    hint_weight = setting("hint_weight", "The paper's beta.")
-
-    def _checked_temperature(self, temperature: float) -> float:
-        number = check_number("temperature", temperature, above_zero=True)
-        cached = getattr(self._ensemble, "temperature", None)
-        if cached is not None and cached != number:
-            raise refusal("top_k_temperature", cached=f"{cached:g}", given=f"{number:g}")
-        return number
 
     def _steps(self) -> Any:
         return self.optimizer.iterations if self.compiled and self.optimizer else 0
@@ -330,11 +311,14 @@ class EnsembleDistiller(DistillationStep):
         teachers = self.teachers
         check_separate(self.student, self._teacher_models())
         check_labels(self.loss, self.student_loss_weight, batch)
-        if batch is None or self._checked_outputs:
+        if batch is None:
             return
-        warn_of_own_step(self.student)
+        if not self._checked_outputs:
+            warn_of_own_step(self.student)
         with self.distribute_strategy.scope():
-            check_outputs(self.student, teachers, self.loss, batch[0])
+            check_outputs(
+                self.student, teachers, self.loss, batch[0], models=not self._checked_outputs
+            )
         self._checked_outputs = True
 
     @functools.wraps(keras.Model.evaluate, assigned=())
@@ -396,6 +380,7 @@ class EnsembleDistiller(DistillationStep):
         """Saves student, teachers and regressors in a `.keras` file."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise refusal("h5", path=filepath)
+        teachers_config(self._ensemble)  # what it refuses must not cost a file that is there
         super().save(filepath, *args, **kwargs)
 
     # Keras calls the next two for a whole-model file only, never for `save_weights`.

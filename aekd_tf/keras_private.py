@@ -12,6 +12,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aekd_tf.refusals import refusal
+
+if keras.backend.backend() != "tensorflow":  # by Keras's own configuration file
+    raise refusal("backend", backend=keras.backend.backend())
+
 # What `fit` tells `evaluate` when it validates.
 VALIDATION = "_use_cached_eval_dataset"
 

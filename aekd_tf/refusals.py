@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
 LONGEST = 300
+
+
+class BackendError(ImportError):
+    """Keras runs on something else than TensorFlow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Refusal:
 REFUSALS = {
     # What outputs are.
     "student_probabilities": Refusal(
-        "student {name} ends in a {kind}, but the loss {loss} takes logits: remove the {kind}, and "
-        "compile with a loss with from_logits=True",
+        "student {name} ends in a {kind}, but the distillation loss takes logits: remove the "
+        "{kind}, and compile with a loss with from_logits=True",
         "The softened KL divergence applies its own softmax. A second one flattens the student's "
         "answers, and half or all of the gain is lost.",
     ),
@@ -123,7 +128,7 @@ REFUSALS = {
         "teachers.",
     ),
     "preprocessing_unsaveable": Refusal(
-        "TeacherAdapter {name} cannot be saved: Keras could not find its preprocessing function "
+        "TeacherAdapter {name} cannot be saved: Keras would not find its preprocessing function "
         "{function} when it loads the file; register it with "
         "keras.saving.register_keras_serializable, or give a layer",
         "A plain function is stored by its name alone, and another function of that name could "
@@ -176,7 +181,7 @@ REFUSALS = {
         "aekd_tf requires Keras on TensorFlow, but the backend is {backend}: set "
         "KERAS_BACKEND=tensorflow before Python starts",
         "The training step and the solver are written in TensorFlow.",
-        ImportError,
+        BackendError,
     ),
 }
 
@@ -215,3 +220,10 @@ def refusal(row_name: str, /, **values: Any) -> Exception:
     while len(message := text(room)) > LONGEST and room > 12:
         room -= 8
     return row.error(message)
+
+
+def check_backend() -> None:
+    """Refuses a backend other than TensorFlow, by the variable that chooses it."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise refusal("backend", backend=backend)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from aekd_tf.checks import check_number
+from aekd_tf.refusals import refusal
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -19,10 +23,16 @@ class Settings:
 
     Args:
         checks: by name, a function that returns a number or raises ValueError.
+        check_followed: called with a name that is to follow a variable or a schedule; it may
+            raise ValueError.
     """
 
-    def __init__(self, checks: dict[str, Callable[[float], float]]):
-        self._checks = checks
+    def __init__(
+        self,
+        checks: dict[str, Callable[[float], float]],
+        check_followed: Callable[[str], None] = lambda name: None,
+    ):
+        self._checks, self._check_followed = checks, check_followed
         self._given: dict[str, Any] = {}
         self._variables: dict[str, keras.Variable] = {}
         self.steps: Callable[[], Any] = lambda: 0
@@ -32,8 +42,9 @@ class Settings:
         if isinstance(value, dict):  # of a configuration
             value = keras.saving.deserialize_keras_object(value)
         if isinstance(value, (keras.Variable, Schedule)):
+            self._check_followed(name)
+            self._checks[name](self._present(value))
             self._given[name] = value
-            self._checks[name](self.get(name))
             return
         number = self._checks[name](value)
         self._given[name] = number
@@ -44,7 +55,9 @@ class Settings:
         """Returns the present value; AttributeError before there is one."""
         if name not in self._given:
             raise AttributeError(name)
-        given = self._given[name]
+        return self._present(self._given[name])
+
+    def _present(self, given: Any) -> float:
         value = given(self.steps()) if isinstance(given, Schedule) else given
         return value if isinstance(value, float) else float(keras.ops.convert_to_numpy(value))
 
@@ -76,10 +89,53 @@ class Settings:
         )
 
 
-def setting(name: str, doc: str) -> property:
-    """Returns a property that reads and sets `self._settings`."""
-    return property(
+class Setting(property):
+    """A property that reads and sets `self._settings`."""
+
+
+def setting(name: str, doc: str) -> Setting:
+    """Returns the property of a number in `self._settings`."""
+    return Setting(
         lambda self: self._settings.get(name),
         lambda self, value: self._settings.set(name, value),
         doc=doc,
     )
+
+
+class LossSettings:
+    """The numbers in a distiller's loss, beside a base that is a Keras model."""
+
+    _settings: Settings
+
+    temperature = setting("temperature", "T of the softened outputs, above 0.")
+    student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
+    kd_weight = setting("kd_weight", "The paper's lambda.")
+    hint_weight = setting("hint_weight", "The paper's beta.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras would track a setting's variable, train it and save it.
+        if isinstance(getattr(type(self), name, None), Setting):
+            self._settings.set(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @staticmethod
+    def _loss_settings(cached_temperature: float | None) -> Settings:
+        """Returns the settings; `cached_temperature` is the only one that a top-k cache allows."""
+
+        def temperature(value: Any) -> float:
+            number = check_number("temperature", value, above_zero=True)
+            if cached_temperature not in (None, number):
+                raise top_k(f"{number:g}")
+            return number
+
+        def followed(name: str) -> None:
+            if name == "temperature" and cached_temperature is not None:
+                raise top_k("one that changes")
+
+        def top_k(given: str) -> Exception:
+            return refusal("top_k_temperature", cached=f"{cached_temperature:g}", given=given)
+
+        names = ("student_loss_weight", "kd_weight", "hint_weight")
+        weights = {name: functools.partial(check_number, name) for name in names}
+        return Settings({"temperature": temperature, **weights}, followed)

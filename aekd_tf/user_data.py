@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +22,13 @@ def peek(x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> tuple[An
         return x, _rows((x, y, sample_weight), 0, batch_size or 32)
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
-    elif hasattr(x, "__next__"):
+    elif isinstance(x, types.GeneratorType):
         batch = next(x, None)
         if batch is None:
             return x, None
-        x = itertools.chain([batch], x)
+        x = _again(batch, x)
+    elif hasattr(x, "__next__"):  # which Keras refuses
+        return x, None
     else:
         batch = next(iter(x.take(1) if isinstance(x, tf.data.Dataset) else x), None)
         if batch is None:
@@ -34,6 +36,12 @@ def peek(x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> tuple[An
         strategy = tf.distribute.get_strategy()
         batch = keras.tree.map_structure(lambda part: _of_one_replica(strategy, part), batch)
     return x, keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def _again(first: Any, others: Iterator[Any]) -> Iterator[Any]:
+    # Keras takes generators, not other iterators.
+    yield first
+    yield from others
 
 
 def batches(x: Any, y: Any = None, batch_size: int = 128) -> Iterator[tuple[Any, Any, Any]]:
@@ -44,7 +52,8 @@ def batches(x: Any, y: Any = None, batch_size: int = 128) -> Iterator[tuple[Any,
             yield _rows((x, y, None), start, start + batch_size)
         return
     if isinstance(x, keras.utils.PyDataset):
-        x = (x[index] for index in range(x.num_batches))
+        given = x
+        x = (given[index] for index in range(given.num_batches))
     for batch in x:
         yield keras.utils.unpack_x_y_sample_weight(batch)
 

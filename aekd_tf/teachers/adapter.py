@@ -118,6 +118,11 @@ class TeacherAdapter(keras.Model):
             "class_map": None if self.class_map is None else list(self.class_map),
         }
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves adapter and model as `keras.Model.save`."""
+        self.get_config()  # what it refuses must not cost a file that is there
+        super().save(filepath, *args, **kwargs)
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TeacherAdapter:
         config = dict(config)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from aekd_tf import files
 from aekd_tf.keras_private import flatten_layers
@@ -48,20 +50,22 @@ def teacher_digest(model: keras.Model) -> str:
     and layers that are not Keras's own, and the weights. Names do not count.
     """
     content = hashlib.sha256()
+    layers = flatten_layers(model)
     with described():
-        parts = [_configuration(model), *(_own_code(layer) for layer in flatten_layers(model))]
-    content.update(json.dumps(_without_names(parts), sort_keys=True, default=repr).encode())
+        # A subclass does not say in its own configuration what its layers are.
+        configurations = [_configuration(part) for part in (model, *layers)]
+    parts = [_without_names(configurations), [_own_code(layer) for layer in layers]]
+    content.update(json.dumps(parts, sort_keys=True, default=repr).encode())
     for weight in model.get_weights():
-        content.update(repr((weight.shape, weight.dtype)).encode())
-        content.update(weight.tobytes())
+        content.update(_array_digest(weight).encode())
     return content.hexdigest()
 
 
-def _configuration(model: keras.Model) -> Any:
+def _configuration(layer: keras.layers.Layer) -> Any:
     try:
-        return keras.saving.serialize_keras_object(model)
+        return keras.saving.serialize_keras_object(layer)
     except (NotImplementedError, TypeError, ValueError):  # a subclass without get_config
-        return type(model).__qualname__
+        return type(layer).__qualname__
 
 
 def _own_code(layer: keras.layers.Layer) -> list[Any]:
@@ -72,38 +76,79 @@ def _own_code(layer: keras.layers.Layer) -> list[Any]:
         functions = {k: v for k, v in vars(cls).items() if isinstance(v, types.FunctionType)}
         content += [[name, function_digest(functions[name])] for name in sorted(functions)]
     for name, value in sorted(vars(layer).items()):
-        if isinstance(value, types.FunctionType) and name not in _WRAPPED_BY_KERAS:
+        if name.startswith("_") or name in _of_keras():
+            continue
+        if isinstance(value, types.FunctionType):
             content.append([name, function_digest(value)])
-        elif foreign and not name.startswith("_") and isinstance(value, _SIMPLE):
-            content.append([name, repr(value)])
+        elif foreign and not isinstance(value, (keras.layers.Layer, keras.Variable)):
+            content.append([name, _described(value)])
     return content
 
 
 _KNOWN = ("keras", "tensorflow", "aekd_tf", "builtins")
-_WRAPPED_BY_KERAS = ("build", "call", "quantize", "name")
 
 
-def function_digest(function: Any) -> str:
-    """Returns what tells a function from others: its module, its name and its code."""
+@functools.cache
+def _of_keras() -> frozenset[str]:
+    """Returns the attributes that every model has, and those that compiling it adds."""
+    return frozenset({*vars(keras.Model()), "call", "optimizer", "stop_training"})
+
+
+def function_digest(function: Any, outer: tuple[Any, ...] = ()) -> str:
+    """Returns what tells a function from others: its module, its name, its code and its values.
+
+    `outer` are the functions that led to it.
+    """
     place = f"{function.__module__}.{function.__qualname__}"
-    if function.__module__.partition(".")[0] in _KNOWN:
+    if (function.__module__ or "").partition(".")[0] in _KNOWN or function in outer:
         return place
-    cells = [_cell(cell) for cell in function.__closure__ or ()]
-    return f"{place} {_code(function.__code__)} {function.__defaults__!r} {cells!r}"
+    outer = (*outer, function)
+    cells = [_cell(cell, outer) for cell in function.__closure__ or ()]
+    names = sorted(_names(function.__code__) & set(function.__globals__))
+    used = [[name, _described(function.__globals__[name], outer)] for name in names]
+    defaults = _described([function.__defaults__, function.__kwdefaults__], outer)
+    return f"{place} {_code(function.__code__)} {defaults!r} {cells!r} {used!r}"
 
 
-def _cell(cell: Any) -> Any:
+def _cell(cell: Any, outer: tuple[Any, ...]) -> Any:
     try:
-        value = cell.cell_contents
+        return _described(cell.cell_contents, outer)
     except ValueError:  # empty
         return None
+
+
+def _described(value: Any, outer: tuple[Any, ...] = ()) -> Any:
+    """Returns a value as text; of what is neither number, text nor array, the kind alone."""
+    if isinstance(value, _SIMPLE):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return [_described(part, outer) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(part) for part in value)
+    if isinstance(value, dict):
+        return [[repr(key), _described(part, outer)] for key, part in value.items()]
     if isinstance(value, types.FunctionType):
-        return function_digest(value)
-    return value if isinstance(value, (*_SIMPLE, tuple)) else type(value).__name__
+        return function_digest(value, outer)
+    if isinstance(value, functools.partial):
+        return _described([value.func, value.args, value.keywords], outer)
+    if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
+        return _array_digest(np.asarray(value))
+    return type(value).__name__
+
+
+def _array_digest(array: np.ndarray) -> str:
+    return f"{array.shape} {array.dtype} {hashlib.sha256(array.tobytes()).hexdigest()}"
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = [_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _code(code: types.CodeType) -> str:
-    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    constants = [
+        _code(c) if isinstance(c, types.CodeType) else _described(c) for c in code.co_consts
+    ]
     text = repr((code.co_code, constants, code.co_names))
     return hashlib.sha256(text.encode()).hexdigest()
 

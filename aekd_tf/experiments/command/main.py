@@ -16,6 +16,7 @@ from typing import Any
 from aekd_tf.data.dataset import DataError
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.refusals import BackendError, check_backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +48,13 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
         if config is None:
             print(command.help_text())
             return 0
+        check_backend()
         with _quiet_start():
             from aekd_tf.training.stop import SIGNALS, Stopped
 
             work = importlib.import_module(command.module)
             strategies.strategy(config.strategy)  # creating the devices prints to stderr too
-    except (UserError, DataError) as error:
+    except (UserError, DataError, BackendError) as error:
         return _refusal(str(error))
     except KeyboardInterrupt:
         return _stopped(signal.SIGINT, "")
@@ -145,7 +147,7 @@ def _quiet_start() -> Iterator[None]:
 
             tf.get_logger().setLevel("ERROR")
             yield
-        except UserError:
+        except (UserError, BackendError):
             raise
         except BaseException:
             os.dup2(saved, 2)
