@@ -5,6 +5,7 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from aekd_tf import (
     CachedTeachers,
@@ -39,6 +40,12 @@ def filled(directory, dataset, networks, **views):
     views = Views(**{"count": 3, "dtype": "float32", **views})
     cache = TeacherCache(directory, dataset, views, batch_size=32)
     return cache, cache.fill(networks, NAMES)
+
+
+@pytest.fixture(autouse=True)
+def _deterministic_kernels():
+    """As in every command: without, sums over threads round in any order."""
+    tf.config.experimental.enable_op_determinism()
 
 
 def trained(dataset, networks, **pipeline):
