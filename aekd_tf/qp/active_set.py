@@ -18,7 +18,7 @@ MOST_IDLE = 4
 
 
 class State(NamedTuple):
-    """Holds what a step carries: `[N, M]`, the table `[N, M, M]`, and `[N]` from `base`.
+    """Holds what a step carries: `[N, M]`, the table `[N, M, M]`, and `[N]` from `before`.
 
     The state is as small as possible: XLA shares a wide step out among threads, at a loss.
     """
@@ -27,7 +27,7 @@ class State(NamedTuple):
     gradient: tf.Tensor
     table: tf.Tensor
     swept: tf.Tensor
-    base: tf.Tensor  # the teacher that the table's differences are taken to
+    norms: tf.Tensor  # what the diagonal of the table was computed from
     before: tf.Tensor  # how far the swept teachers' gradients were apart at the last Newton step
     idle: tf.Tensor  # steps since one gained
     iterations: tf.Tensor
@@ -57,7 +57,7 @@ class ActiveSet:
             gradient,
             tf.zeros_like(self.problem.gram),
             tf.zeros_like(weights, tf.bool),
-            tf.zeros_like(iterations),
+            tf.zeros_like(weights),
             tf.fill(tf.shape(iterations), tf.constant(HUGE, tf.float64)),
             tf.zeros_like(iterations),
             iterations,
@@ -72,12 +72,11 @@ class ActiveSet:
         weights, gradient, active = state.weights, state.gradient, state.active
         free = (weights > 0) & (weights < self.caps)
         lost = active & ~tf.reduce_any(state.swept & free, -1)
-        table, swept, base = tf.cond(
+        table, swept, norms = tf.cond(
             tf.reduce_any(lost),
             lambda: self._begun(state, free, lost),
-            lambda: (state.table, state.swept, state.base),
+            lambda: (state.table, state.swept, state.norms),
         )
-        norms = self.problem.diagonal + at(self.problem.diagonal, base)
         table, swept = sweep(table, swept, free, active, norms, self.threshold)
 
         # Differences do not round what all gradients have in common.
@@ -107,12 +106,9 @@ class ActiveSet:
         along = tf.where(tf.range(self.size) == k[:, None], tf.ones_like(along), along)
         along *= -tf.sign(at(reduced, k))
         direction = tf.where(newton[:, None], tf.where(swept, answer, 0.0), along)
-        # A rounded table sums to zero only nearly; the base corrects that, if it is left.
-        is_base = tf.range(self.size) == base[:, None]
-        gives = tf.where(swept & is_base, tf.constant(HUGE, tf.float64), tf.abs(direction))
-        most = tf.argmax(tf.where(swept, gives, -1.0), -1, output_type=tf.int32)
+        # A rounded table keeps the sum of the weights only nearly.
         excess = tf.reduce_sum(direction, -1, keepdims=True)
-        direction -= tf.where(tf.range(self.size) == most[:, None], excess, 0.0)
+        direction -= tf.where(swept, excess / tf.reduce_sum(tf.cast(swept, tf.float64), -1, keepdims=True), 0.0)
 
         weights, gain, blocked = self._moved(weights, slope, direction, active)
         gradient = matvec(self.problem.gram, weights)
@@ -123,7 +119,7 @@ class ActiveSet:
         active &= gained | (blocked & (idle < MOST_IDLE))
         active &= self.problem.unsolved(weights, gradient) & (iterations < self.most)
         before = tf.where(newton, spread, HUGE)
-        return State(weights, gradient, table, swept, base, before, idle, iterations, active)
+        return State(weights, gradient, table, swept, norms, before, idle, iterations, active)
 
     def _begun(self, state: State, free, lost):
         """Returns a new table from a free base, for the problems that need one."""
@@ -135,12 +131,11 @@ class ActiveSet:
         table, is_base = new_table(self.problem.gram, base)
         table = tf.where(lost[:, None, None], table, state.table)
         swept = tf.where(lost[:, None], is_base, state.swept)
-        return table, swept, tf.where(lost, base, state.base)
+        norms = self.problem.diagonal + at(self.problem.diagonal, base)
+        return table, swept, tf.where(lost[:, None], norms, state.norms)
 
     def _moved(self, weights, slope, direction, active):
         """Returns `(weights, gain, blocked)` at the lowest point along `direction` in bounds."""
-        length = tf.reduce_sum(tf.abs(direction), -1, keepdims=True)
-        direction = tf.math.divide_no_nan(direction, length)
         descent = -tf.reduce_sum(direction * slope, -1, keepdims=True)
         moves = active[:, None] & (descent > 0) & (direction != 0)
         direction = tf.where(moves, direction, 0.0)

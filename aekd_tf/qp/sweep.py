@@ -57,7 +57,7 @@ def sweep(
     Returns:
         `(table, swept)`.
     """
-    index = tf.range(norms.shape[-1])
+    index = tf.range(table.shape[-1])
 
     def following(table, swept, count):
         """Returns what the next sweep takes, `(k, row, scaled, edge, count)`; k = -1 for none."""
@@ -66,7 +66,7 @@ def sweep(
         enters = free & ~swept & (share > threshold)
         # The last one stays, because it could give its weight to nobody.
         leaves = swept & ~free & (diagonal < 0) & (count > 1)
-        waiting = tf.where(leaves, tf.constant(HUGE, norms.dtype), tf.where(enters, share, 0.0))
+        waiting = tf.where(leaves, tf.constant(HUGE, table.dtype), tf.where(enters, share, 0.0))
         k = tf.argmax(waiting, -1, output_type=tf.int32)
         going, back = (at(waiting, k) > 0) & active[:, None], at(swept, k)
         row = tf.gather(table, k, batch_dims=1)

@@ -14,8 +14,8 @@ from aekd_tf.qp import solve as qp
 from aekd_tf.qp.problem import Problem
 from tools import qp_problems, reference
 
-# Problems per generator by size: 1,170 x 11 generators = 12,870 in each precision.
-COUNTS = {2: 400, 5: 400, 10: 300, 25: 70}
+# Problems per generator by size: 970 x 11 generators = 10,670 in each precision.
+COUNTS = {2: 200, 5: 400, 10: 300, 25: 70}
 
 # XLA compiles one program per shape, which costs more than all problems: tests share shapes.
 COUNT, SIZE = 20, 6
@@ -275,11 +275,11 @@ def test_eager_graph_and_xla_agree(solver):
     compiled = tf.function(weights, jit_compile=True)(gram)
     tf.config.run_functions_eagerly(True)
     try:
-        eager = weights(gram)
+        eager = weights(gram[:3])  # op by op, which takes its time
     finally:
         tf.config.run_functions_eagerly(False)
-    np.testing.assert_allclose(graph, eager, atol=1e-5)
-    np.testing.assert_allclose(compiled, eager, atol=1e-5)
+    np.testing.assert_allclose(graph, compiled, atol=1e-5)
+    np.testing.assert_allclose(graph[:3], eager, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
