@@ -77,7 +77,7 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
 
         max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  accuracy * scale
 
-    with `scale = max(f(w), 0.1 f(uniform))` and an accuracy of ACC32 for float32, 1e-10 for
+    with `scale = max(f(w), 0.1 f(uniform))` and an accuracy of 1e-6 for float32, 1e-10 for
     float64. The left side is an upper bound of `gap(w)`. The method also stops if no step
     promises to lower `f` by 3% of `accuracy * scale`. It stops if several steps in a row lower
     `f` by less and leave as many teachers between their bounds, which only rounding can bring
