@@ -214,7 +214,11 @@ def test_bad_tolerances_are_refused_when_set(settled, value):
     assert settled.weighting.tolerance == 0.6
 
 
-@pytest.mark.parametrize("given", [1.0, 2, keras.Variable(4.0), decay(4.0, 1, 0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [1.0, 2, keras.Variable(4.0), decay(4.0, 1, 0.5)],
+    ids=["float", "int", "variable", "schedule"],
+)
 def test_a_top_k_cache_has_one_temperature(given):
     cached = CachedTeachers(2, temperature=4.0)
     with refused("at temperature 4", "a cache without top_k"):

@@ -108,7 +108,9 @@ class ActiveSet:
         direction = tf.where(newton[:, None], tf.where(swept, answer, 0.0), along)
         # A rounded table keeps the sum of the weights only nearly.
         excess = tf.reduce_sum(direction, -1, keepdims=True)
-        direction -= tf.where(swept, excess / tf.reduce_sum(tf.cast(swept, tf.float64), -1, keepdims=True), 0.0)
+        direction -= tf.where(
+            swept, excess / tf.reduce_sum(tf.cast(swept, tf.float64), -1, keepdims=True), 0.0
+        )
 
         weights, gain, blocked = self._moved(weights, slope, direction, active)
         gradient = matvec(self.problem.gram, weights)

@@ -220,7 +220,9 @@ def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp
 
 def test_cached_run_is_the_online_run(finished, tmp_path):
     directory, _ = finished
-    arguments = ["--ensemble_size=2", f"--teachers_dir={directory}/teachers", *SMALL]
+    own = [f"{directory}/teachers/digits_resnet8_{index}.keras" for index in (0, 1)]
+    # See tests/cache/test_cache.py on the batch size.
+    arguments = [f"--teachers={','.join(own)}", *SMALL, "--batch_size=64"]
     arguments += [f"--cache_dir={tmp_path}/cache", "--methods=aekd"]
     online = call(
         "digits",
@@ -241,7 +243,7 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
     assert online.returncode == 0
     for found, expected in zip(*weights, strict=True):
         np.testing.assert_array_equal(found, expected)
-    file = tmp_path / "cache" / "digits_resnet8_0.npy"
+    file = tmp_path / "cache" / "digits_digits_resnet8_0.npy"
     file.write_bytes(file.read_bytes()[:-9])
     process = call("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
     assert process.returncode == 2

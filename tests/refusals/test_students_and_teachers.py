@@ -317,7 +317,9 @@ def test_a_function_that_keras_could_not_find_again(name, tmp_path):
         assert not (tmp_path / "a.keras").exists()
 
 
-@pytest.mark.parametrize("how", [registered, Halving(), LAYERS.Rescaling(3.0)], ids=str)
+@pytest.mark.parametrize(
+    "how", [registered, Halving(), LAYERS.Rescaling(3.0)], ids=["function", "own", "layer"]
+)
 def test_preprocessing_that_is_found_again(how, tmp_path):
     given = distiller(net(7), [TeacherAdapter(net(1), preprocessing=how)])
     given.train_on_batch(X, Y)
