@@ -16,7 +16,7 @@ from aekd_tf import data
 from aekd_tf.training.optimizer import SGDWithL2
 from tools import tiny_imagenet
 from tools.commands import SMALL, call, launch
-from tools.networks import classifier
+from tools.networks import classifier, elementwise
 
 pytestmark = pytest.mark.xdist_group("experiments")  # one run serves them all
 
@@ -218,11 +218,11 @@ def test_hints_with_cross_validation_resume_candidate_by_candidate(finished, tmp
     )
 
 
-def test_cached_run_is_the_online_run(finished, tmp_path):
-    directory, _ = finished
-    own = [f"{directory}/teachers/digits_resnet8_{index}.keras" for index in (0, 1)]
-    # See tests/cache/test_cache.py on the batch size.
-    arguments = [f"--teachers={','.join(own)}", *SMALL, "--batch_size=64"]
+def test_cached_run_is_the_online_run(tmp_path):
+    own = [tmp_path / f"own_{seed}.keras" for seed in (1, 2)]
+    for seed, path in enumerate(own, start=1):
+        elementwise(seed).save(path)
+    arguments = [f"--teachers={','.join(map(str, own))}", *SMALL]
     arguments += [f"--cache_dir={tmp_path}/cache", "--methods=aekd"]
     online = call(
         "digits",
@@ -243,7 +243,7 @@ def test_cached_run_is_the_online_run(finished, tmp_path):
     assert online.returncode == 0
     for found, expected in zip(*weights, strict=True):
         np.testing.assert_array_equal(found, expected)
-    file = tmp_path / "cache" / "digits_digits_resnet8_0.npy"
+    file = tmp_path / "cache" / "digits_own_1.npy"
     file.write_bytes(file.read_bytes()[:-9])
     process = call("digits", *arguments, *cached[:2], f"--output_dir={tmp_path}/again")
     assert process.returncode == 2

@@ -15,3 +15,18 @@ def classifier(seed, classes=3, width=8, inputs=4):
         ],
         name=f"classifier_{seed}",
     )
+
+
+def elementwise(seed):
+    """A teacher of digits without a matrix product, from `[B, 8, 8, 1]` to 10 logits.
+
+    A processor's matrix product may give an image other bits at another place in the batch.
+    What is computed entry by entry gives the same bits anywhere.
+    """
+    keras.utils.set_random_seed(seed)
+    options = {"gamma_initializer": "random_normal", "beta_initializer": "random_normal"}
+    inputs = keras.Input((8, 8, 1))
+    maps = keras.layers.BatchNormalization(**options)(inputs)
+    maps = keras.layers.MaxPooling2D(2, name="stage2")(maps)
+    logits = keras.layers.BatchNormalization(**options)(keras.layers.Flatten()(maps))
+    return keras.Model(inputs, 10 * logits[:, :10], name=f"elementwise_{seed}")
