@@ -1,21 +1,19 @@
-"""Times the capped-simplex QP: every solver, sizes 2 to 100, one problem and 256, one run.
+"""Times the capped-simplex QP: solvers, sizes 2 to 100, one problem and 256 at once.
 
     python benchmarks/qp.py docs/qp.md docs/qp.png
 
-The contestants take turns on the same problems, in random order, so that a machine that
-changes speed changes it for all; medians and ratios of medians are reported. A turn is ten
-calls, as in a training loop; its first call, which finds XLA's thread asleep, is also
-reported by itself, and so is a run on one core, where no other core has to be woken, with one
-call a turn.
-`smo` and `projected` are `solve_capped_simplex_qp` as called, one XLA program; `no XLA` is
-the same solver in a plain `tf.function`. CVXOPT (its default tolerances, and the tight ones
-of `solver="cvxopt"`) and LIBSVM are called from Python, one problem after the other, as
-they would be without this package. With `pip install torch torchjd` the minimum-norm solver of
-TorchJD (MGDA, C = 1) takes part too.
+The contestants take turns on the same problems, in random order. A machine that changes speed
+changes it for all; medians and ratios of medians are reported. A turn is one call.
+
+`smo` and `projected` are `solve_capped_simplex_qp` as a user's `tf.function` calls it. CVXOPT (its
+default accuracy, and the tight one of `solver="cvxopt"`) and LIBSVM are called from Python, one
+problem after the other, as they would be without this package. The minimum-norm solver of
+TorchJD (MGDA, C = 1) takes part after `pip install torch torchjd`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -34,20 +32,18 @@ from tqdm import tqdm
 import aekd_tf
 from aekd_tf.gradients import gram_matrix, teacher_gradients
 from aekd_tf.losses.kl import distillation_loss
-from aekd_tf.qp import references as qp_references
-from aekd_tf.qp import solve as qp
+from aekd_tf.qp.references import solve_cvxopt, solve_libsvm, solve_scaled
 
 SIZES = (2, 5, 10, 25, 50, 100)
-BATCHES = (1, 256)
-TURNS = {1: 40, 256: 7}
-CALLS = {1: 10, 256: 1}  # a turn
-TURNS_ON_ONE_CORE = 100
-OTHER_SIZES = (5, 10, 25, 50)
+RANDOM_SIZES = (5, 10, 25, 50)
+TURNS = {1: 150, 256: 7}
 CAP = 0.4
 
+Solver = Callable[[np.ndarray], Any]
 
-def gram_matrices(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """Gram matrices of mean softened-KD gradients, 10 classes, batch 64."""
+
+def kd_gradients(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Draws Gram matrices of mean softened-KD gradients, 10 classes, batch 64."""
 
     def softened(logits):
         exponent = np.exp((logits - logits.max(-1, keepdims=True)) / 4)
@@ -60,82 +56,81 @@ def gram_matrices(rng: np.random.Generator, count: int, size: int) -> np.ndarray
     return gradients @ gradients.transpose(0, 2, 1)
 
 
-def full_rank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    gradients = rng.normal(size=(count, size, size + 3))
+def random_gradients(rng, count: int, size: int, rank: int) -> np.ndarray:
+    gradients = rng.normal(size=(count, size, rank))
     return gradients @ gradients.transpose(0, 2, 1)
 
 
-def low_rank(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    gradients = rng.normal(size=(count, size, size // 3))
-    return gradients @ gradients.transpose(0, 2, 1)
-
-
-def contestants(size: int, batch: int) -> dict[str, Callable[[np.ndarray], Any]]:
-    """What takes turns: name -> function of `[batch, M, M]` that returns NumPy weights."""
-    cap = max(CAP, 1.5 / size)
+def contestants(size: int, cap: float) -> dict[str, Solver]:
+    """Returns functions of `[batch, M, M]` by name; each returns NumPy weights."""
     caps = np.full(size, cap)
 
-    def compiled(solver: str) -> Callable[[np.ndarray], Any]:
-        return lambda gram: aekd_tf.solve_capped_simplex_qp(
-            tf.constant(gram, tf.float32), cap, solver=solver
-        ).weights.numpy()
+    def in_graph(solver: str) -> Solver:
+        weights = tf.function(
+            lambda gram: aekd_tf.solve_capped_simplex_qp(gram, cap, solver=solver).weights
+        )
+        return lambda gram: weights(tf.constant(gram, tf.float32)).numpy()
 
-    graph = tf.function(lambda gram: qp.solve("smo", gram, tf.constant(cap)), autograph=False)
+    def one_by_one(solve: Callable) -> Solver:
+        return lambda grams: [solve_scaled(solve, gram, caps)[0] for gram in grams]
 
-    def one_by_one(solve: Callable) -> Callable[[np.ndarray], Any]:
-        return lambda grams: [qp_references.solve_scaled(solve, g, caps)[0] for g in grams]
-
-    found = {
-        "smo": compiled("smo"),
-        "projected": compiled("projected"),
-        "smo, no XLA": lambda gram: graph(tf.constant(gram, tf.float32))[0].numpy(),
-        "cvxopt": one_by_one(lambda g, c: qp_references.solve_cvxopt(g, c, tight=False)),
-        "cvxopt tight": one_by_one(qp_references.solve_cvxopt),
-        "libsvm": one_by_one(qp_references.solve_libsvm),
+    return {
+        "smo": in_graph("smo"),
+        "smo, eager": lambda gram: aekd_tf.solve_capped_simplex_qp(
+            tf.constant(gram, tf.float32), cap
+        ).weights.numpy(),
+        "projected": in_graph("projected"),
+        "cvxopt": one_by_one(functools.partial(solve_cvxopt, tight=False)),
+        "cvxopt, tight": one_by_one(solve_cvxopt),
+        "libsvm": one_by_one(solve_libsvm),
     }
-    return found
+
+
+def medians_by_turns(solvers: dict[str, Solver], turns: list[np.ndarray]) -> dict[str, float]:
+    """Returns the median seconds per call; the first turn compiles and does not count."""
+    rng, order = np.random.default_rng(0), list(solvers.items())
+    seconds: dict[str, list[float]] = {name: [] for name in solvers}
+    for problems in tqdm(turns, leave=False):
+        rng.shuffle(order)  # nobody always runs on another's warm or cold caches
+        for name, solve in order:
+            started = time.perf_counter()
+            solve(problems)
+            seconds[name].append(time.perf_counter() - started)
+    return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
 def measure(
-    size: int,
-    batch: int,
-    turns: int,
-    calls: int,
-    problems: Callable = gram_matrices,
-    names: tuple[str, ...] | None = None,
+    size: int, batch: int, names: tuple[str, ...] | None = None, draw: Callable = kd_gradients
 ) -> dict[str, float]:
-    """Median seconds a call of each contestant; of `first NAME`, a turn's first call."""
+    """Returns median microseconds per problem by contestant."""
     rng = np.random.default_rng(size)
-    contest = contestants(size, batch)
-    contest = {name: contest[name] for name in names or contest}
-    seconds: dict[str, list[float]] = {name: [] for name in contest}
-    firsts: dict[str, list[float]] = {f"first {name}": [] for name in contest}
-    for solve in contest.values():
-        solve(problems(rng, batch, size))
-    order = list(contest.items())
-    for _ in tqdm(range(turns), desc=f"M={size} batch={batch}", leave=False):
-        turn = [problems(rng, batch, size) for _ in range(calls)]
-        rng.shuffle(order)  # nobody always runs on another's warm or cold caches
-        for name, solve in order:
-            for number, gram in enumerate(turn):
-                started = time.perf_counter()
-                solve(gram)
-                elapsed = time.perf_counter() - started
-                seconds[name].append(elapsed)
-                if number == 0:
-                    firsts[f"first {name}"].append(elapsed)
-    return {name: float(np.median(values)) for name, values in {**seconds, **firsts}.items()}
+    solvers = contestants(size, max(CAP, 1.5 / size))
+    turns = [draw(rng, batch, size) for _ in range(TURNS[batch] + 1)]
+    medians = medians_by_turns({name: solvers[name] for name in names or solvers}, turns)
+    return {name: 1e6 * seconds / batch for name, seconds in medians.items()}
 
 
 def on_one_core() -> dict[int, dict[str, float]]:
-    """By M, the medians of one problem a call and one call a turn, in a process on one core."""
+    """Returns `measure` by M for one problem per call, in a process that has one core."""
     command = ["taskset", "-c", "0", sys.executable, __file__, "--one-core"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {int(size): medians for size, medians in json.loads(done.stdout).items()}
 
 
+def on_random_gradients() -> dict[tuple[str, int], dict[str, float]]:
+    """Returns `measure` by kind and M for one problem per call."""
+    results = {}
+    for size in RANDOM_SIZES:
+        full = functools.partial(random_gradients, rank=size + 3)
+        results["full rank", size] = measure(size, 1, ("smo", "cvxopt", "libsvm"), full)
+        # LIBSVM may take seconds for one problem if gradients depend on each other.
+        low = functools.partial(random_gradients, rank=size // 3)
+        results["rank M / 3", size] = measure(size, 1, ("smo", "cvxopt"), low)
+    return results
+
+
 def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
-    """Median seconds of a resnet20 step on 32x32 images, given teacher logits, and of its QP."""
+    """Returns median seconds of a resnet20 step, given teacher logits, and of its weights."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -151,102 +146,64 @@ def share_of_a_step(teachers: int = 10, batch: int = 64) -> dict[str, float]:
     inputs = keras.Input((32, 32, 3))
     stub = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(inputs)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    turns = {}
+    turns: dict[str, Solver] = {}
     for name in ("aekd", "average"):
         student = aekd_tf.models.create("resnet20", 10, (32, 32, 3))
         model = aekd_tf.EnsembleDistiller(student, Given([stub] * teachers), weighting=name)
         model.compile("sgd", loss)
-        turns[name] = lambda model=model: model.train_on_batch(images, labels)
-        turns[name]()
-    weighting = aekd_tf.AdaptiveWeighting()
+        turns[name] = lambda _, model=model: model.train_on_batch(images, labels)
 
     @tf.function(autograph=False)
-    def weigh(output):
+    def weights(output):
         _, gradients = teacher_gradients(
             lambda student: distillation_loss(logits, student, 4.0),
             output,
             teachers,
             tf.fill([batch], 1 / batch),
         )
-        gram = gram_matrix(gradients, weighting.batch_gradient)
-        return weighting.among(gram, tf.fill([teachers], True))[0]
+        return aekd_tf.solve_capped_simplex_qp(gram_matrix(gradients, "mean"), 0.6).weights
 
-    output = logits[0] + 1.0
-    turns["weights alone"] = lambda: weigh(output).numpy()
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    turns["weights alone"]()
-    for _ in tqdm(range(40), desc="resnet20 step", leave=False):
-        for name, call in turns.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
+    turns["weights alone"] = lambda _: weights(logits[0] + 1.0).numpy()
+    return medians_by_turns(turns, [images] * 41)
 
 
 def against_torchjd() -> dict[int, dict[str, float]] | None:
-    """At C = 1, by M: median seconds of both, median objectives over CVXOPT's; None without it."""
+    """Returns medians at C = 1 by M, seconds and objectives over CVXOPT's; None without TorchJD."""
     try:
         import torch
         from torchjd.aggregation import MGDAWeighting
     except ImportError:
         return None
-    torchjd = MGDAWeighting()
-    found = {}
+    torchjd, results = MGDAWeighting(), {}
     for size in SIZES:
-        problems = gram_matrices(np.random.default_rng(size), 101, size)
-        caps = np.ones(size)
-        best = [
-            qp_references.solve_scaled(qp_references.solve_cvxopt, g, caps)[0] for g in problems
-        ]
-        turns = {
-            "smo": lambda gram: aekd_tf.solve_capped_simplex_qp(
-                tf.constant(gram, tf.float32), 1.0
-            ).weights.numpy(),
+        turns = list(kd_gradients(np.random.default_rng(size), 101, size))
+        solvers = {
+            "smo": contestants(size, 1.0)["smo"],
             "torchjd": lambda gram: torchjd(torch.from_numpy(gram).float()).numpy(),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in turns}
-        objectives: dict[str, list[float]] = {name: [] for name in turns}
-        for number, (gram, optimum) in enumerate(zip(problems, best, strict=True)):
-            for name, solve in turns.items():
-                started = time.perf_counter()
-                weights = solve(gram).astype(np.float64)
-                if number:  # the first call compiles
-                    seconds[name].append(time.perf_counter() - started)
-                    objectives[name].append(weights @ gram @ weights / (optimum @ gram @ optimum))
-        found[size] = {f"{name} seconds": float(np.median(seconds[name])) for name in turns}
-        found[size] |= {f"{name} objective": float(np.median(objectives[name])) for name in turns}
-    return found
-
-
-def others() -> dict[tuple[str, int], dict[str, float]]:
-    """One problem a call on random gradients: `(kind, M) -> medians`."""
-    # LIBSVM may take seconds for one problem where gradients are dependent.
-    kinds = {
-        "full rank": (full_rank, ("smo", "cvxopt", "libsvm")),
-        "rank M / 3": (low_rank, ("smo", "cvxopt")),
-    }
-    return {
-        (kind, size): measure(size, 1, TURNS[1], CALLS[1], problems, names)
-        for kind, (problems, names) in kinds.items()
-        for size in OTHER_SIZES
-    }
+        medians = medians_by_turns(solvers, turns)
+        best = [solve_scaled(solve_cvxopt, gram, np.ones(size))[0] for gram in turns]
+        for name, solve in solvers.items():
+            reached = [solve(gram).astype(np.float64) for gram in turns]
+            ratios = [
+                w @ gram @ w / (b @ gram @ b)
+                for w, b, gram in zip(reached, best, turns, strict=True)
+            ]
+            medians[f"{name} objective"] = float(np.median(ratios))
+        results[size] = medians
+    return results
 
 
 def main(report: str, picture: str) -> None:
-    one_core = on_one_core()
-    results = {
-        (batch, size): measure(size, batch, TURNS[batch], CALLS[batch])
-        for batch in BATCHES
-        for size in SIZES
-    }
-    text = qp_report.table(
+    results = {(batch, size): measure(size, batch) for batch in TURNS for size in SIZES}
+    text = qp_report.report(
         results,
-        others(),
+        CAP,
+        TURNS[1],
+        on_one_core(),
+        on_random_gradients(),
         share_of_a_step(),
         against_torchjd(),
-        one_core,
-        cap=CAP,
-        turns=TURNS_ON_ONE_CORE,
     )
     with open(report, "w", encoding="utf-8") as file:
         file.write(text)
@@ -256,6 +213,6 @@ def main(report: str, picture: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--one-core":
-        print(json.dumps({size: measure(size, 1, TURNS_ON_ONE_CORE, 1) for size in SIZES}))
+        print(json.dumps({size: measure(size, 1, ("smo", "cvxopt", "libsvm")) for size in SIZES}))
     else:
         main(*sys.argv[1:])

@@ -6,9 +6,9 @@ import keras
 import pytest
 import tensorflow as tf
 from keras import layers
+from tools.commands import main
 
 from aekd_tf import EnsembleDistiller
-from tools.commands import main
 
 
 def network(width):
@@ -37,6 +37,7 @@ def test_whole_step_is_one_static_program(options):
     assert "while" in program  # the QP
     for foreign in ("custom-call", "<=", "infeed", "outfeed", "send(", "recv("):
         assert foreign not in program, foreign
+    assert "f64[" in program
     # Only the QP, whose arrays have no axis longer than its teachers, is in float64.
     # A TPU emulates that arithmetic, and can neither see a float64's bits nor multiply matrices.
     for line in program.splitlines():
