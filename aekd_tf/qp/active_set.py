@@ -106,14 +106,6 @@ class ActiveSet:
         along = tf.where(tf.range(self.size) == k[:, None], tf.ones_like(along), along)
         along *= -tf.sign(at(reduced, k))
         direction = tf.where(newton[:, None], tf.where(swept, answer, 0.0), along)
-<<<<<<< HEAD
-        # A rounded table keeps the sum of the weights only nearly.
-        excess = tf.reduce_sum(direction, -1, keepdims=True)
-        direction -= tf.where(
-            swept, excess / tf.reduce_sum(tf.cast(swept, tf.float64), -1, keepdims=True), 0.0
-        )
-=======
->>>>>>> qp64
 
         weights, gain, blocked = self._moved(weights, slope, direction, active)
         gradient = matvec(self.problem.gram, weights)

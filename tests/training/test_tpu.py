@@ -6,9 +6,9 @@ import keras
 import pytest
 import tensorflow as tf
 from keras import layers
-from tools.commands import main
 
 from aekd_tf import EnsembleDistiller
+from tools.commands import main
 
 
 def network(width):
