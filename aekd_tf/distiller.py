@@ -22,6 +22,7 @@ from aekd_tf.keras_private import (
     assert_compiled,
     compiled_loss,
     flatten_layers,
+    make_variables,
     without_optimizer,
 )
 from aekd_tf.monitoring.callbacks import with_callbacks
@@ -319,6 +320,8 @@ class EnsembleDistiller(LossSettings, DistillationStep):
             check_outputs(
                 self.student, teachers, self.loss, batch[0], models=not self._checked_outputs
             )
+            self._build_for(split_batch(batch[0])[0])
+            make_variables(self, batch)
         self._checked_outputs = True
 
     @functools.wraps(keras.Model.evaluate, assigned=())

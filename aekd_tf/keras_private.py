@@ -70,6 +70,24 @@ def compiled_metrics(model: keras.Model) -> Any:
     return model._compile_metrics
 
 
+def make_variables(model: keras.Model, batch: Any) -> None:
+    """Makes the variables of compiled metrics and optimizer, which Keras leaves to the first step.
+
+    A first step that makes variables is traced twice.
+    """
+
+    def symbolic(part: Any) -> Any:
+        dtype = keras.backend.standardize_dtype(part.dtype)
+        return keras.KerasTensor((None, *part.shape[1:]), dtype)
+
+    x, y, _ = keras.tree.map_structure(lambda part: part if part is None else symbolic(part), batch)
+    metrics = model._compile_metrics
+    if metrics is not None and not metrics.built and y is not None:
+        metrics.build(y, model.compute_output_spec(x, training=False))
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
 class BuiltFromOneReplica(keras.Model):
     """A model that Keras builds from one replica's part of the first batch.
 

@@ -31,8 +31,7 @@ class DistillationStep(GlobalBatch):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, given = split_batch(x)
-        if self.hints is not None and not self.regressors.built:
-            self.build(keras.tree.map_structure(lambda tensor: (None, *tensor.shape[1:]), x))
+        self._build_for(x)
         of_teachers = self._teacher_outputs(x, given)
         examples = tf.cast(batch_size(x), tf.float32)
         count = summed(examples)
@@ -76,6 +75,11 @@ class DistillationStep(GlobalBatch):
         logs = self._reduced_logs(self.compute_metrics(x, y, logits, sample_weight))
         unused = self._unused_in_evaluation()
         return {name: value for name, value in logs.items() if name not in unused}
+
+    def _build_for(self, x: Any) -> None:
+        """Makes the regressors for these inputs, unless they are there."""
+        if self.hints is not None and not self.regressors.built:
+            self.build(keras.tree.map_structure(lambda part: (None, *part.shape[1:]), x))
 
     def _teacher_outputs(self, x: Any, given: dict[str, Any]) -> list[tuple[Any, tf.Tensor]]:
         """Returns the logits and, with hints, the maps, each with `live [M]`, bool."""

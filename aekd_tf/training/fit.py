@@ -136,8 +136,10 @@ def _build(model: keras.Model, dataset: Dataset) -> None:
         with model.distribute_strategy.scope():
             model.build((None, *dataset.image_shape))
     if model.distribute_strategy is tf.distribute.get_strategy():  # none, or Keras builds them
-        # A metric creates its variables, which a checkpoint may hold, on first use.
+        # Metrics and optimizer create their variables, which a checkpoint may hold, on first use.
+        # A first step that creates variables is traced twice.
         model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
+        model.optimizer.build(model.trainable_variables)
 
 
 def _fit(

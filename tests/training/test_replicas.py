@@ -32,7 +32,7 @@ def cluster(count):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output[-3000:]
 
 
@@ -161,7 +161,7 @@ def delivered(directory):
 def test_killed_run_resumes_to_the_same_student(tmp_path, kind):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for process in run_command(kind, whole):
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     # Only the chief reports, and each event file has one writer.
     assert ("written to" in output) == (kind == "mirrored")
@@ -181,7 +181,7 @@ def test_killed_run_resumes_to_the_same_student(tmp_path, kind):
         assert "start all of them again" in errors
     assert not (broken / "student.keras").exists()
     for process in run_command(kind, broken):
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     for found, expected in zip(delivered(broken), delivered(whole), strict=True):
         np.testing.assert_array_equal(found, expected)
