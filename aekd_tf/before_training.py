@@ -11,14 +11,79 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.cache.batches import CachedTeachers, split_batch
+from aekd_tf.keras_private import assert_compiled, make_variables
+from aekd_tf.losses.base import DistillationLoss
 from aekd_tf.losses.compiled import check_compiled_losses
-from aekd_tf.outputs import are_probabilities, between_0_and_1, rows_sum_to_1, squashing
+from aekd_tf.outputs import (
+    are_probabilities,
+    between_0_and_1,
+    of_output,
+    output_key,
+    picked,
+    rows_sum_to_1,
+    squashing,
+)
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
 from aekd_tf.teachers.ensemble import TeacherEnsemble, frozen
+from aekd_tf.teachers.readiness import check_separate
+from aekd_tf.terms.heads import head_of
+from aekd_tf.training.replicas import batch_size
 
 # Enough to tell probabilities from logits.
 ROWS = 32
+
+
+def check_before_training(model: Any, batch: Any) -> None:
+    """Refuses what would train wrongly, and makes the variables of the first step.
+
+    Args:
+        model: an `EnsembleDistiller`.
+        batch: `(x, y, sample_weight)` of the first batch; None if it is not known.
+
+    Raises:
+        ValueError: what does not fit; the message names the model or the loss.
+    """
+    assert_compiled(model, "fit")
+    check_separate(model.student, model._teacher_models())
+    first = not model._checked_outputs
+    teachers = model.teachers
+    if batch is None:
+        check_labels(model.loss, model.student_loss_weight, None)
+        return
+    check_labels(model.loss, model.student_loss_weight, batch)
+    if first:
+        warn_of_own_step(model.student)
+    loss, output = model.outputs_term.loss, model.output_name
+    with model.distribute_strategy.scope():
+        check_outputs(model.student, teachers, loss, model.loss, batch, output, models=first)
+        model._build_for(split_batch(batch[0])[0])
+        make_variables(model, batch)
+    if first:
+        _check_weights(model, batch)
+    model._checked_outputs = True
+
+
+def _check_weights(model: Any, batch: Any) -> None:
+    """Looks at the values of weights of the user's own, on the first batch."""
+    terms = [model.outputs_term, *model.feature_terms]
+    terms = [term for term in terms if term.weighting is not None]
+    own = [term for term in terms if not type(term.weighting).__module__.startswith("aekd_tf.")]
+    if not own:
+        return
+    x, y, sample_weight = head_of_batch(batch)
+    x, given = split_batch(x)
+    of_teachers = model._teacher_outputs(x, given)
+    y_pred, maps = model._student_outputs(x, training=False)
+    count = tf.cast(batch_size(x), tf.float32)
+    for term in own:
+        term.checking = True
+    try:
+        known = model._batch(of_teachers, y, y_pred, sample_weight, count, None)
+        model._term_losses(known, of_teachers, y_pred, maps)
+    finally:
+        for term in own:
+            term.checking = False
 
 
 def check_labels(losses: Any, student_loss_weight: float, batch: Any) -> None:
@@ -40,81 +105,82 @@ def check_labels(losses: Any, student_loss_weight: float, batch: Any) -> None:
 def check_outputs(
     student: keras.Model,
     teachers: TeacherEnsemble | CachedTeachers,
-    losses: Any,
-    x: Any,
+    loss: DistillationLoss,
+    compiled: Any,
+    batch: Any,
+    output: Any = None,
     models: bool = True,
 ) -> None:
     """Looks at what each model gives for the first batch, before any update.
 
     Args:
-        student: its outputs must be logits.
-        teachers: their outputs must be logits, unless the batch brings them.
-        losses: what was compiled; must take logits of classes.
-        x: inputs of the first batch, with or without cached outputs.
+        student: its outputs must be what the loss takes.
+        teachers: likewise, unless the batch brings their outputs.
+        loss: the distillation loss.
+        compiled: what was compiled; the loss of the distilled output must fit as well.
+        batch: `(x, y, sample_weight)` of the first batch, with or without cached outputs.
+        output: name or index of the student's output that is distilled.
         models: whether to run the models; they need it once, losses and cached outputs may
             change from one `fit` to the next.
 
     Raises:
         ValueError: outputs or losses that do not fit; the message names the model.
     """
-    x, given = split_batch(x)
-    if models:
-        x = _head(x)
-        _check_student(student, x)
-    check_compiled_losses(losses, student.name)
+    x, given = split_batch(batch[0])
+    x = head_of_batch(x)
+    try:
+        outputs = student(x, training=False)
+    except Exception:  # `fit` will say it, in Keras's words
+        return
+    key = output_key("student", student, outputs, output)
+    values = _values(picked(outputs, key))
+    labels = of_output(batch[1], key, student)
+    head = head_of(loss, labels, values.shape[-1] if values.ndim > 1 else 1)
+    logits = loss.takes_logits or (head == "classes" and not are_probabilities(values))
+    if loss.takes_logits and models:
+        kind = squashing(student, key) or ("softmax" if are_probabilities(values) else None)
+        if kind is not None:
+            raise refusal("student_probabilities", name=student.name, kind=kind)
+    check_compiled_losses(_loss_of_output(compiled, key, student), student.name, head, logits)
     if "teacher_logits" in given:
         cached = np.asarray(given["teacher_logits"][:ROWS])
-        for index in range(cached.shape[1]):
+        for index in range(cached.shape[1] if loss.takes_logits else 0):
             if are_probabilities(cached[:, index]):
                 raise refusal("cached_probabilities", index=index)
     elif models and isinstance(teachers, TeacherEnsemble):
         for index, teacher in enumerate(teachers):
-            _check_teacher(index, teacher, x)
+            _check_teacher(index, teacher, x, head, loss.takes_logits)
+    if isinstance(teachers, TeacherEnsemble) and teachers.head == "any":
+        teachers.head = head
 
 
-def _check_student(student: keras.Model, x: Any) -> None:
-    kind = squashing(student)
-    if kind is None:
-        try:
-            outputs = student(x, training=False)
-        except Exception:  # `fit` will say it, in Keras's words
-            return
-        check_one_output("student", student.name, outputs)
-        kind = "softmax" if are_probabilities(_values(outputs)) else None
-    if kind is not None:
-        raise refusal("student_probabilities", name=student.name, kind=kind)
+def _loss_of_output(compiled: Any, key: Any, student: keras.Model) -> Any:
+    several = isinstance(compiled, (dict, list, tuple))
+    return of_output(compiled, key, student) if several else compiled
 
 
-def _check_teacher(index: int, teacher: keras.Model, x: Any) -> None:
+def _check_teacher(index: int, teacher: keras.Model, x: Any, head: str, takes_logits: bool) -> None:
+    adapted = isinstance(teacher, TeacherAdapter)
     try:
-        if isinstance(teacher, TeacherAdapter):
-            outputs = teacher.model_outputs(x, training=False)
-        else:
-            outputs = frozen(teacher, x)
+        outputs = teacher.model_outputs(x, training=False) if adapted else frozen(teacher, x)
     except Exception as error:  # Keras and TensorFlow have many ways to refuse inputs
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in keras.tree.flatten(x))
         raise refusal(
             "teacher_inputs", index=index, name=teacher.name, shapes=shapes, error=_reason(error)
         ) from error
-    check_one_output(f"teacher {index}", teacher.name, outputs)
+    if isinstance(outputs, (dict, list, tuple)):
+        output_key(f"teacher {index}", teacher, outputs, None)
     values = _values(outputs)
     named = {"index": index, "name": teacher.name, "classes": values.shape[-1]}
-    if isinstance(teacher, TeacherAdapter) and teacher.outputs_kind == "probabilities":
+    if adapted and teacher.outputs_kind == "probabilities":
         if not between_0_and_1(values):
             raise refusal("adapter_logits", **named)
-        if not rows_sum_to_1(values):
+        if head == "classes" and not rows_sum_to_1(values):
             raise refusal("teacher_sigmoid", **named)
-    elif are_probabilities(values):
+        if head == "labels" and squashing(teacher.model) != "sigmoid":
+            raise refusal("teacher_hidden_sigmoid", **named)
+    elif takes_logits and are_probabilities(values):
         raise refusal("teacher_probabilities", **named)
-
-
-def check_one_output(role: str, name: str, outputs: Any) -> None:
-    """Refuses a model whose output is a structure."""
-    if isinstance(outputs, dict):
-        raise refusal("several_outputs", role=role, name=name, outputs=list(outputs))
-    if isinstance(outputs, (list, tuple)):
-        shapes = [str(tuple(part.shape)) for part in keras.tree.flatten(outputs)]
-        raise refusal("several_outputs", role=role, name=name, outputs=shapes)
 
 
 def warn_of_own_step(student: keras.Model) -> None:
@@ -144,8 +210,10 @@ def _values(outputs: Any) -> np.ndarray:
     return np.asarray(tf.convert_to_tensor(outputs))
 
 
-def _head(x: Any) -> Any:
+def head_of_batch(x: Any) -> Any:
+    """Returns the first rows of a batch's inputs, labels or weights."""
+
     def cut(part: Any) -> Any:
-        return tf.convert_to_tensor(part[:ROWS])
+        return part if part is None else tf.convert_to_tensor(part[:ROWS])
 
     return keras.tree.map_structure(cut, x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,37 +11,33 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf import weightings
-from aekd_tf.before_training import check_labels, check_outputs, warn_of_own_step
+from aekd_tf import losses, weightings
+from aekd_tf.before_training import check_before_training
 from aekd_tf.cache.batches import CachedTeachers, split_batch
-from aekd_tf.cache.saving import teachers_config, teachers_from_config
+from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
 from aekd_tf.keras_private import (
     VALIDATION,
-    assert_compiled,
     compiled_loss,
     flatten_layers,
-    make_variables,
-    without_optimizer,
 )
 from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
-from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.refusals import refusal
 from aekd_tf.settings import LossSettings
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
-from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled_shape
-from aekd_tf.terms.regressors import HintRegressors
+from aekd_tf.terms.build import make_terms
+from aekd_tf.terms.heads import ensemble_of, loss_of
+from aekd_tf.terms.hints import Hints, HintStart, listed
 from aekd_tf.user_data import peek
 from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(LossSettings, DistillationStep):
+class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -141,9 +136,11 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         temperature: float = 4.0,
         student_loss_weight: float = 1.0,
         kd_weight: float = 0.9,
-        hint_weight: float = 0.0,
-        hints: str | Hints | None = None,
+        hint_weight: float | Sequence[float] = 0.0,
+        hints: str | Hints | Sequence[str | Hints] | None = None,
         hint_weighting: str | Weighting | None = None,
+        distillation_loss: Any = "kl",
+        output: str | int | None = None,
         gradient_space: str = "logits",
         **kwargs: Any,
     ):
@@ -153,35 +150,37 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
         self.autocast = False  # the wrapper must not change the student's inputs
-        if not isinstance(teachers, (TeacherEnsemble, CachedTeachers)):
-            teachers = TeacherEnsemble(teachers)
-        self._own_compute_loss = type(self).compute_loss is not EnsembleDistiller.compute_loss
+        check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
+        self.gradient_space, self.output_name = gradient_space, output
+        self.weighting = weightings.get(weighting)
+        self.distillation_loss = losses.get(distillation_loss)
+        loss = loss_of(self.distillation_loss, self.weighting)
         # A plain Python object, so that Keras neither tracks, trains nor saves the teachers.
-        self._ensemble: TeacherEnsemble | CachedTeachers = teachers
+        self._ensemble: TeacherEnsemble | CachedTeachers = ensemble_of(teachers, loss)
+        self._own_compute_loss = type(self).compute_loss is not EnsembleDistiller.compute_loss
         if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
         check_separate(student, self._teacher_models())
         self.student = student
-        self.weighting = weightings.get(weighting)
-        self.weighting.validate(len(teachers))
-        self._settings = self._loss_settings(getattr(teachers, "temperature", None))
+        self.hints = hints if hints is None or isinstance(hints, Hints) else listed(hints)
+        self.hints = Hints(hints) if isinstance(hints, str) else self.hints
+        self._settings = self._loss_settings(
+            getattr(teachers, "temperature", None), len(listed(hints))
+        )
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.kd_weight = kd_weight
         self.hint_weight = hint_weight
-        check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
-        self.gradient_space = gradient_space
         if hints is None and self.hint_weight > 0:
             raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
-        self.hints = Hints(hints) if isinstance(hints, str) else hints
-        if not isinstance(self.hints, (Hints, type(None))):
-            raise refusal("hints_list", kind=type(hints).__name__)
         self.hint_weighting = weightings.get(
             self.weighting if hint_weighting is None else hint_weighting
         )
-        self.hint_weighting.validate(len(teachers))
-        for weighting_ in (self.weighting, self.hint_weighting):
-            weighting_.attach(self._steps)
+        self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self._terms = make_terms(self, loss)
+        for used in self._weightings():
+            used.validate(len(self._ensemble))
+            used.attach(self._steps)
         self._settings.steps = self._steps
         self._settings.make_variables()
         layers = [layer for teacher in self._teacher_models() for layer in flatten_layers(teacher)]
@@ -190,38 +189,23 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         )
         self._checked_outputs = False
         self._test_functions: dict[bool, Any] = {}
-        self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
-        self._weights_tracker = TeacherWeights(len(teachers))
-        if self.hints is not None:
-            if not self._teacher_models() and self._cached_shapes is None:
-                raise ValueError("hints need cached feature maps: give the TeacherCache hints=...")
-            names = self.hints.teacher_layers(len(teachers))
-            self._hint_layers = HintLayers(
-                find_layer(student, self.hints.student),
-                [find_layer(*pair) for pair in zip(self._teacher_models(), names, strict=False)],
-            )
-            self.regressors = HintRegressors(name="regressors", dtype=self.dtype_policy)
-            self._hint_scale = self.add_weight(
-                shape=(), initializer="ones", trainable=False, dtype="float32", name="hint_scale"
-            )
-            self._hint_loss_tracker = keras.metrics.Mean(name="hint_loss")
-            self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
 
+    def _weightings(self) -> list[Weighting]:
+        """Returns the weightings in use, each once."""
+        terms = [self.outputs_term, *self.feature_terms]
+        return list(
+            {id(t.weighting): t.weighting for t in terms if t.weighting is not None}.values()
+        )
+
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]
-        if self.hints is not None and not self.regressors.built:
-            pooling = self.hints.pooling
-            shape = feature_shape(self.student, self._hint_layers.student, input_shape)
-            shapes = self._cached_shapes or [
-                pooled_shape(feature_shape(teacher, layer, input_shape), pooling)
-                for teacher, layer in zip(
-                    self._teacher_models(), self._hint_layers.teachers, strict=True
-                )
-            ]
-            self.regressors.build_for(pooled_shape(shape, pooling), shapes)
+        cached, count = self._cached_shapes, len(self._ensemble)
+        for index, term in enumerate(self.feature_terms):
+            if not term.regressors.built:
+                shapes = cached and cached[index * count : (index + 1) * count]
+                term.build(self.student, self._teacher_models(), shapes, input_shape)
         super().build(input_shape)
 
     def _steps(self) -> Any:
@@ -236,8 +220,7 @@ class EnsembleDistiller(LossSettings, DistillationStep):
     @property
     def _weighting_outside_graph(self) -> Weighting | None:
         """Returns the first weighting that XLA cannot compile, if there is one."""
-        used = [self.weighting] if self.hints is None else [self.weighting, self.hint_weighting]
-        return next((weighting for weighting in used if weighting.leaves_graph), None)
+        return next((each for each in self._weightings() if each.leaves_graph), None)
 
     @property
     def teachers(self) -> TeacherEnsemble | CachedTeachers:
@@ -294,8 +277,8 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         given = bound.arguments
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
-        self._check_before_training(batch)
-        own = [LeftOutTeachers(), *([HintStart()] if self.hints is not None else [])]
+        check_before_training(self, batch)
+        own = [LeftOutTeachers(), *([HintStart()] if self.feature_terms else [])]
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
@@ -304,25 +287,8 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
     ) -> Any:
         """Makes one step as `keras.Model.train_on_batch`, after the checks of `fit`."""
-        self._check_before_training((x, y, sample_weight))
+        check_before_training(self, (x, y, sample_weight))
         return super().train_on_batch(x, y, sample_weight, **kwargs)
-
-    def _check_before_training(self, batch: Any) -> None:
-        assert_compiled(self, "fit")
-        teachers = self.teachers
-        check_separate(self.student, self._teacher_models())
-        check_labels(self.loss, self.student_loss_weight, batch)
-        if batch is None:
-            return
-        if not self._checked_outputs:
-            warn_of_own_step(self.student)
-        with self.distribute_strategy.scope():
-            check_outputs(
-                self.student, teachers, self.loss, batch[0], models=not self._checked_outputs
-            )
-            self._build_for(split_batch(batch[0])[0])
-            make_variables(self, batch)
-        self._checked_outputs = True
 
     @functools.wraps(keras.Model.evaluate, assigned=())
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -357,44 +323,21 @@ class EnsembleDistiller(LossSettings, DistillationStep):
             "temperature": self._settings.config("temperature"),
             "student_loss_weight": self._settings.config("student_loss_weight"),
             "kd_weight": self._settings.config("kd_weight"),
-            "hint_weight": self._settings.config("hint_weight"),
+            "hint_weight": self._hint_weight_config(),
             "hints": self.hints and keras.saving.serialize_keras_object(self.hints),
             "hint_weighting": keras.saving.serialize_keras_object(self.hint_weighting),
+            "distillation_loss": keras.saving.serialize_keras_object(self.distillation_loss),
+            "output": self.output_name,
             "gradient_space": self.gradient_space,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
         config = dict(config)
-        for name in ("student", "weighting", "hints", "hint_weighting"):
-            config[name] = config[name] and keras.saving.deserialize_keras_object(
-                config[name], custom_objects
-            )
+        for name in ("student", "weighting", "hints", "hint_weighting", "distillation_loss"):
+            if config.get(name):
+                config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(teachers=teachers_from_config(config, custom_objects), **config)
 
     def _other_variables(self) -> dict[str, list[Any]]:
         return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}
-
-    # Not a property: Keras tracks and saves the models that it sees in properties.
-    def _teacher_models(self) -> list[keras.Model]:
-        return [] if isinstance(self._ensemble, CachedTeachers) else list(self._ensemble)
-
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves student, teachers and regressors in a `.keras` file."""
-        if str(filepath).endswith((".h5", ".hdf5")):
-            raise refusal("h5", path=filepath)
-        teachers_config(self._ensemble)  # what it refuses must not cost a file that is there
-        super().save(filepath, *args, **kwargs)
-
-    # Keras calls the next two for a whole-model file only, never for `save_weights`.
-    def save_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._teacher_models()):
-            path = os.path.join(inner_path, f"teacher_{index}.weights.h5")
-            with without_optimizer(teacher):
-                teacher.save_weights(path)
-
-    def load_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._teacher_models()):
-            teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
-        if isinstance(self._ensemble, TeacherEnsemble):
-            self._ensemble.loaded()
