@@ -34,56 +34,65 @@ from aekd_tf.training.replicas import batch_size
 ROWS = 32
 
 
-def check_before_training(model: Any, batch: Any) -> None:
-    """Refuses what would train wrongly, and makes the variables of the first step.
+class ChecksBeforeTraining(keras.Model):
+    """Looks at a distiller, its models and its data before the first step."""
 
-    Args:
-        model: an `EnsembleDistiller`.
-        batch: `(x, y, sample_weight)` of the first batch; None if it is not known.
+    # What the first batch showed: which output is distilled, its head, whether it is logits.
+    _checked_outputs: tuple[Any, str, bool] | None = None
 
-    Raises:
-        ValueError: what does not fit; the message names the model or the loss.
-    """
-    assert_compiled(model, "fit")
-    check_separate(model.student, model._teacher_models())
-    first = not model._checked_outputs
-    teachers = model.teachers
-    if batch is None:
-        check_labels(model.loss, model.student_loss_weight, None)
-        return
-    check_labels(model.loss, model.student_loss_weight, batch)
-    if first:
-        warn_of_own_step(model.student)
-    loss, output = model.outputs_term.loss, model.output_name
-    with model.distribute_strategy.scope():
-        check_outputs(model.student, teachers, loss, model.loss, batch, output, models=first)
-        model._build_for(split_batch(batch[0])[0])
-        make_variables(model, batch)
-    if first:
-        _check_weights(model, batch)
-    model._checked_outputs = True
+    def _check_before_training(self, batch: Any) -> None:
+        """Refuses what would train wrongly, and makes the variables of the first step.
 
+        Args:
+            batch: `(x, y, sample_weight)` of the first batch; None if it is not known.
 
-def _check_weights(model: Any, batch: Any) -> None:
-    """Looks at the values of weights of the user's own, on the first batch."""
-    terms = [model.outputs_term, *model.feature_terms]
-    terms = [term for term in terms if term.weighting is not None]
-    own = [term for term in terms if not type(term.weighting).__module__.startswith("aekd_tf.")]
-    if not own:
-        return
-    x, y, sample_weight = head_of_batch(batch)
-    x, given = split_batch(x)
-    of_teachers = model._teacher_outputs(x, given)
-    y_pred, maps = model._student_outputs(x, training=False)
-    count = tf.cast(batch_size(x), tf.float32)
-    for term in own:
-        term.checking = True
-    try:
-        known = model._batch(of_teachers, y, y_pred, sample_weight, count, None)
-        model._term_losses(known, of_teachers, y_pred, maps)
-    finally:
+        Raises:
+            ValueError: what does not fit; the message names the model or the loss.
+        """
+        assert_compiled(self, "fit")
+        check_separate(self.student, self._teacher_models())
+        teachers = self.teachers
+        check_labels(self.loss, self.student_loss_weight, batch)
+        if batch is None:
+            return
+        first = self._checked_outputs is None
+        if first:
+            warn_of_own_step(self.student)
+        with self.distribute_strategy.scope():
+            self._checked_outputs = check_outputs(
+                self.student,
+                teachers,
+                self._outputs_term.loss,
+                self.loss,
+                batch,
+                self._output_name,
+                self._checked_outputs,
+            )
+            self._build_for(split_batch(batch[0])[0])
+            make_variables(self, batch)
+        if first:
+            self._check_weights(batch)
+
+    def _check_weights(self, batch: Any) -> None:
+        """Looks at the values of weights of the user's own, on the first batch."""
+        terms = [self._outputs_term, *self._feature_terms]
+        terms = [term for term in terms if term.weighting is not None]
+        own = [term for term in terms if not type(term.weighting).__module__.startswith("aekd_tf.")]
+        if not own:
+            return
+        x, y, sample_weight = head_of_batch(batch)
+        x, given = split_batch(x)
+        of_teachers = self._teacher_outputs(x, given)
+        y_pred, maps = self._student_outputs(x, training=False)
+        count = tf.cast(batch_size(x), tf.float32)
         for term in own:
-            term.checking = False
+            term.checking = True
+        try:
+            known = self._batch(of_teachers, y, y_pred, sample_weight, count, None)
+            self._term_losses(known, of_teachers, y_pred, maps)
+        finally:
+            for term in own:
+                term.checking = False
 
 
 def check_labels(losses: Any, student_loss_weight: float, batch: Any) -> None:
@@ -109,8 +118,8 @@ def check_outputs(
     compiled: Any,
     batch: Any,
     output: Any = None,
-    models: bool = True,
-) -> None:
+    known: tuple[Any, str, bool] | None = None,
+) -> tuple[Any, str, bool] | None:
     """Looks at what each model gives for the first batch, before any update.
 
     Args:
@@ -120,38 +129,54 @@ def check_outputs(
         compiled: what was compiled; the loss of the distilled output must fit as well.
         batch: `(x, y, sample_weight)` of the first batch, with or without cached outputs.
         output: name or index of the student's output that is distilled.
-        models: whether to run the models; they need it once, losses and cached outputs may
-            change from one `fit` to the next.
+        known: what an earlier call returned. The models then need not run; losses and cached
+            outputs may have changed.
+
+    Returns:
+        The key of the distilled output, its head, and whether it is logits; None if the student
+        cannot take the batch.
 
     Raises:
         ValueError: outputs or losses that do not fit; the message names the model.
     """
     x, given = split_batch(batch[0])
-    x = head_of_batch(x)
-    try:
-        outputs = student(x, training=False)
-    except Exception:  # `fit` will say it, in Keras's words
-        return
-    key = output_key("student", student, outputs, output)
-    values = _values(picked(outputs, key))
-    labels = of_output(batch[1], key, student)
-    head = head_of(loss, labels, values.shape[-1] if values.ndim > 1 else 1)
-    logits = loss.takes_logits or (head == "classes" and not are_probabilities(values))
-    if loss.takes_logits and models:
-        kind = squashing(student, key) or ("softmax" if are_probabilities(values) else None)
-        if kind is not None:
-            raise refusal("student_probabilities", name=student.name, kind=kind)
+    first = known is None
+    if known is None:
+        x = head_of_batch(x)
+        try:
+            outputs = student(x, training=False)
+        except Exception:  # `fit` will say it, in Keras's words
+            return None
+        known = _looked_at(student, outputs, loss, batch[1], output)
+    key, head, logits = known
     check_compiled_losses(_loss_of_output(compiled, key, student), student.name, head, logits)
     if "teacher_logits" in given:
         cached = np.asarray(given["teacher_logits"][:ROWS])
         for index in range(cached.shape[1] if loss.takes_logits else 0):
             if are_probabilities(cached[:, index]):
                 raise refusal("cached_probabilities", index=index)
-    elif models and isinstance(teachers, TeacherEnsemble):
+    elif first and isinstance(teachers, TeacherEnsemble):
         for index, teacher in enumerate(teachers):
             _check_teacher(index, teacher, x, head, loss.takes_logits)
-    if isinstance(teachers, TeacherEnsemble) and teachers.head == "any":
-        teachers.head = head
+    if first and isinstance(teachers, TeacherEnsemble):
+        teachers.settle(loss.name, head)
+    return known
+
+
+def _looked_at(
+    student: keras.Model, outputs: Any, loss: DistillationLoss, labels: Any, output: Any
+) -> tuple[Any, str, bool]:
+    """Returns the key of the distilled output, its head, and whether it is logits."""
+    key = output_key("student", student, outputs, output)
+    values = _values(picked(outputs, key))
+    labels = of_output(labels, key, student)
+    head = head_of(loss, labels, values.shape[-1] if values.ndim > 1 else 1)
+    if loss.takes_logits:
+        kind = squashing(student, key) or ("softmax" if are_probabilities(values) else None)
+        if kind is not None:
+            raise refusal("student_probabilities", name=student.name, kind=kind)
+        return key, head, True
+    return key, head, head == "classes" and not are_probabilities(values)
 
 
 def _loss_of_output(compiled: Any, key: Any, student: keras.Model) -> Any:
@@ -177,7 +202,7 @@ def _check_teacher(index: int, teacher: keras.Model, x: Any, head: str, takes_lo
             raise refusal("adapter_logits", **named)
         if head == "classes" and not rows_sum_to_1(values):
             raise refusal("teacher_sigmoid", **named)
-        if head == "labels" and squashing(teacher.model) != "sigmoid":
+        if head == "labels" and teacher.ending != "sigmoid":
             raise refusal("teacher_hidden_sigmoid", **named)
     elif takes_logits and are_probabilities(values):
         raise refusal("teacher_probabilities", **named)

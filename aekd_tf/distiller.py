@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf import losses, weightings
-from aekd_tf.before_training import check_before_training
+from aekd_tf.before_training import ChecksBeforeTraining
 from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
@@ -24,12 +24,13 @@ from aekd_tf.keras_private import (
 from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
 from aekd_tf.names import GRADIENT_SPACES
+from aekd_tf.outputs import known_key
 from aekd_tf.refusals import refusal
 from aekd_tf.settings import LossSettings
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
-from aekd_tf.terms.build import make_terms
+from aekd_tf.terms.build import MakesTerms
 from aekd_tf.terms.heads import ensemble_of, loss_of
 from aekd_tf.terms.hints import Hints, HintStart, listed
 from aekd_tf.user_data import peek
@@ -37,7 +38,9 @@ from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
+class EnsembleDistiller(
+    LossSettings, MakesTerms, ChecksBeforeTraining, SavedWithTeachers, DistillationStep
+):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -45,50 +48,60 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
             + hint_weight * sum_m w'_m hint_m + regularization
 
-    `kd_m` is the softened KL divergence from teacher m (`distillation_loss`). The weights `w`
-    solve a small quadratic program over the teachers' gradients w.r.t. the student's logits
-    (Eq. 13-15).
+    `kd_m` is the distillation loss from teacher m, by default the softened KL divergence. The
+    weights `w` solve a small quadratic program over the teachers' gradients w.r.t. the student's
+    outputs (Eq. 13-15).
 
     With `hints` (AE-KD*), `hint_m` is the distance between the regressed feature map and
     teacher m's (`hint_loss`, Eq. 5). Then `w'` solves a second program, over the gradients
-    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets.
+    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets. Each
+    of several hints adds such a term.
 
     One step costs one forward pass per teacher, and one forward and one backward pass of the
-    student. The per-teacher gradients stop at the student's logits and feature map.
+    student. The per-teacher gradients stop at the student's outputs and feature maps.
 
-    The distiller is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss
-    *from logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
-    Teachers are never trained or updated. Deliver `distiller.student`.
+    The distiller is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss that
+    fits the outputs, *from logits* for classes and labels, then `fit`. `evaluate` and `predict`
+    are the student's own, without teachers. Teachers are never trained or updated. Deliver
+    `distiller.student`.
 
     `save_weights` holds the student and, with hints, the regressors, never the teachers. So do
     `BackupAndRestore` and `ModelCheckpoint(save_weights_only=True)`. `save` also stores the
     teachers, so that a loaded distiller can train on. `load_model` requires `import aekd_tf`.
 
-    Batches `({"inputs": x, "teacher_logits": [B, M, K]}, y)` bring the teachers' logits along,
-    from a `TeacherCache`; with `"teacher_features"` they also bring feature maps. The teachers
-    then do not run and need not be loaded: give `cache.teachers` in their place.
+    Batches `({"inputs": x, "teacher_logits": [B, M, ..., K]}, y)` bring the teachers' outputs
+    along, from a `TeacherCache`; with `"teacher_features"` they also bring feature maps. The
+    teachers then do not run and need not be loaded: give `cache.teachers` in their place.
 
     A teacher whose outputs are not finite on a batch is left out of it, with weight 0. The cap
     of the others rises to at least one over their number. If none is left, the labels alone
     teach.
 
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
-    in the teachers' gradients just as in the compiled loss.
+    in the teachers' gradients just as in the compiled loss. Sample weights `[B, ...]` of dense
+    outputs only tell which positions count: those that are not zero.
 
     Args:
-        student: Keras model from inputs to logits `[B, K]`.
-        teachers: a `TeacherEnsemble`, Keras models from the same inputs to logits, or
+        student: Keras model from inputs to outputs `[B, K]` or, dense, `[B, ..., K]`: logits of
+            classes or of independent labels, or values.
+        teachers: a `TeacherEnsemble`, Keras models from the same inputs to such outputs, or
             `CachedTeachers` if all batches bring the outputs.
         weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
         kd_weight: the paper's lambda, at least 0.
-        hint_weight: the paper's beta, at least 0; above 0 it requires `hints`.
+        hint_weight: the paper's beta, at least 0; above 0 it requires `hints`. With several
+            hints, one number for all or a list with one per hint.
         hints: `Hints`, or the name of the layer whose feature maps are compared, e.g.
-            `"stage2"`. The regressors in between belong to the distiller, not the student.
-        hint_weighting: weighting of the hints' losses; by default the same as `weighting`. The
-            authors use `AdaptiveWeighting(normalize=True)` here.
+            `"stage2"`, or a list of these. The regressors in between belong to the distiller,
+            not the student.
+        hint_weighting: weighting of the hints' losses, unless `Hints` has its own; by default the
+            same as `weighting`. The authors use `AdaptiveWeighting(normalize=True)` here.
+        distillation_loss: `"kl"`, `"binary_kl"` (independent labels, one logit), `"mse"`,
+            `"cosine"`, `"dkd"` or `"averaged_outputs"`; a `DistillationLoss`, a Keras loss, or a
+            function of one teacher's and the student's outputs. docs/losses_and_heads.md.
+        output: name or index of the student's output that is distilled; None if it has one.
         gradient_space: `"logits"`, or `"parameters"` for the gradients w.r.t. all of the
             student's parameters (Eq. 10), which costs M more backward passes, for study. Hints
             keep to the feature map.
@@ -103,13 +116,14 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         `gradient_conflict`: share of teacher pairs with a negative cosine;
         `teacher_left_out_0` and so on: steps without that teacher;
         with hints `hint_loss` and the same for the hints' weights, `hint_teacher_weight_0` and
-        so on.
+        so on; with several `hint_0_loss`, `hint_0_teacher_weight_0` and so on.
 
     Raises:
         ValueError: a temperature or a weight that is out of range or NaN; a tolerance below
-            1/M; no teacher; hints without a layer of that name (the message lists the layers)
-            or whose maps cannot be aligned; `jit_compile=True` with a solver that leaves the
-            graph.
+            1/M; no teacher; an unknown distillation loss, or a `TeacherEnsemble` whose head does
+            not fit it; another number of hint weights than hints; hints without a layer of that
+            name (the message lists the layers) or whose maps cannot be aligned;
+            `jit_compile=True` with a solver that leaves the graph.
 
     Example:
 
@@ -151,7 +165,7 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         super().__init__(**kwargs)
         self.autocast = False  # the wrapper must not change the student's inputs
         check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
-        self.gradient_space, self.output_name = gradient_space, output
+        self.gradient_space, self._output_name = gradient_space, output
         self.weighting = weightings.get(weighting)
         self.distillation_loss = losses.get(distillation_loss)
         loss = loss_of(self.distillation_loss, self.weighting)
@@ -161,23 +175,24 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
         check_separate(student, self._teacher_models())
+        known_key("student", student, output)
         self.student = student
         self.hints = hints if hints is None or isinstance(hints, Hints) else listed(hints)
         self.hints = Hints(hints) if isinstance(hints, str) else self.hints
         self._settings = self._loss_settings(
             getattr(teachers, "temperature", None), len(listed(hints))
         )
+        if not listed(hints) and np.any(np.asarray(hint_weight, object) != 0):
+            raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.kd_weight = kd_weight
         self.hint_weight = hint_weight
-        if hints is None and self.hint_weight > 0:
-            raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
         self.hint_weighting = weightings.get(
             self.weighting if hint_weighting is None else hint_weighting
         )
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self._terms = make_terms(self, loss)
+        self._terms = self._make_terms(loss)
         for used in self._weightings():
             used.validate(len(self._ensemble))
             used.attach(self._steps)
@@ -187,14 +202,14 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         self.supports_jit = self._weighting_outside_graph is None and all(
             layer.supports_jit for layer in layers
         )
-        self._checked_outputs = False
+        self._checked_outputs: tuple[Any, str, bool] | None = None
         self._test_functions: dict[bool, Any] = {}
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
 
     def _weightings(self) -> list[Weighting]:
         """Returns the weightings in use, each once."""
-        terms = [self.outputs_term, *self.feature_terms]
+        terms = [self._outputs_term, *self._feature_terms]
         return list(
             {id(t.weighting): t.weighting for t in terms if t.weighting is not None}.values()
         )
@@ -202,7 +217,7 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]
         cached, count = self._cached_shapes, len(self._ensemble)
-        for index, term in enumerate(self.feature_terms):
+        for index, term in enumerate(self._feature_terms):
             if not term.regressors.built:
                 shapes = cached and cached[index * count : (index + 1) * count]
                 term.build(self.student, self._teacher_models(), shapes, input_shape)
@@ -248,7 +263,7 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         keras.Model.jit_compile.fset(self, value)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns the student's logits, whether or not the batch brings teachers' outputs."""
+        """Returns the student's outputs, whether or not the batch brings teachers' outputs."""
         return self.student(split_batch(inputs)[0], training=training)
 
     def compute_loss(
@@ -277,8 +292,8 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         given = bound.arguments
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
-        check_before_training(self, batch)
-        own = [LeftOutTeachers(), *([HintStart()] if self.feature_terms else [])]
+        self._check_before_training(batch)
+        own = [LeftOutTeachers(), *([HintStart()] if self._feature_terms else [])]
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
@@ -287,7 +302,7 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
         self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
     ) -> Any:
         """Makes one step as `keras.Model.train_on_batch`, after the checks of `fit`."""
-        check_before_training(self, (x, y, sample_weight))
+        self._check_before_training((x, y, sample_weight))
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
     @functools.wraps(keras.Model.evaluate, assigned=())
@@ -327,7 +342,7 @@ class EnsembleDistiller(LossSettings, SavedWithTeachers, DistillationStep):
             "hints": self.hints and keras.saving.serialize_keras_object(self.hints),
             "hint_weighting": keras.saving.serialize_keras_object(self.hint_weighting),
             "distillation_loss": keras.saving.serialize_keras_object(self.distillation_loss),
-            "output": self.output_name,
+            "output": self._output_name,
             "gradient_space": self.gradient_space,
         }
 

@@ -14,6 +14,11 @@ TEACHER_OUTPUTS = ("logits", "probabilities")
 CACHE_DTYPES = ("float16", "float32")
 DATASETS_IN_MEMORY = ("digits", "cifar10", "cifar100")
 HEADS = ("classes", "labels", "regression")
+HEAD_TITLES = {
+    "classes": "classes",
+    "labels": "independent labels",
+    "regression": "regression",
+}
 DISTILLATION_LOSSES = ("kl", "binary_kl", "mse", "cosine", "dkd", "averaged_outputs")
 HINT_LOSSES = ("mse", "attention")
 AS_OUTPUTS = "as_outputs"

@@ -131,6 +131,15 @@ def output_key(role: str, model: keras.Model, outputs: Any, output: Any) -> Any:
     return output if isinstance(outputs, dict) else named.index(output)
 
 
+def known_key(role: str, model: keras.Model, output: Any) -> Any:
+    """Returns `output_key` of a model whose graph shows its outputs; None for others."""
+    try:
+        outputs = model.output
+    except (AttributeError, ValueError):
+        return None
+    return output_key(role, model, outputs, output)
+
+
 def _output_names(model: keras.Model, count: int) -> list[str]:
     names = list(getattr(model, "output_names", None) or [])
     return names if len(names) == count else [str(index) for index in range(count)]

@@ -144,7 +144,7 @@ class LossSettings:
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras would track a setting's variable, train it and save it.
         if isinstance(getattr(type(self), name, None), Setting):
-            self._settings.set(name, value)
+            getattr(type(self), name).fset(self, value)
         else:
             super().__setattr__(name, value)
 

@@ -50,6 +50,14 @@ class Signals:
         names = [field.name for field in dataclasses.fields(self)]
         return dataclasses.replace(self, **{name: None for name in names if name not in kept})
 
+    @property
+    def batch_size(self) -> int | None:
+        """Number of examples on this replica; None if the graph does not know it."""
+        fields = [(self.losses, 1), (self.teacher_outputs, 1), (self.student_outputs, 0)]
+        fields += [(self.labels, 0), (self._mean_weight, 0)]
+        sizes = [field.shape[axis] for field, axis in fields if hasattr(field, "shape")]
+        return next((size for size in sizes if size is not None), None)
+
     def batch_mean(self, values: Any) -> tf.Tensor:
         """Returns the mean over all replicas' examples, by sample weight.
 
@@ -63,6 +71,7 @@ class Signals:
         weight = self._mean_weight
         if weight is None and self.sample_weight is not None:
             weight = tf.cast(self.sample_weight, tf.float32)
+            weight = weight if weight.shape.rank == 1 else None  # a mask of positions
         if weight is None:
             weight = tf.ones_like(values[(0,) * (values.shape.rank - 1)])
         total, count = summed((tf.reduce_sum(weight * values, -1), tf.reduce_sum(weight)))

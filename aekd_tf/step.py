@@ -27,18 +27,18 @@ class DistillationStep(GlobalBatch):
     """The steps of an `EnsembleDistiller`, which makes what they use."""
 
     gradient_space: str
-    output_name: Any
+    _output_name: Any
     _own_compute_loss = False
     _validating = False
     _evaluates_teachers = False
 
     @property
-    def outputs_term(self) -> OutputsTerm:
+    def _outputs_term(self) -> OutputsTerm:
         """The distillation loss on outputs."""
         return self._terms.outputs
 
     @property
-    def feature_terms(self) -> tuple[FeatureTerm, ...]:
+    def _feature_terms(self) -> tuple[FeatureTerm, ...]:
         """The hint losses."""
         return self._terms.features
 
@@ -88,12 +88,12 @@ class DistillationStep(GlobalBatch):
 
     def _build_for(self, x: Any) -> None:
         """Makes the regressors for these inputs, unless they are there."""
-        if any(not term.regressors.built for term in self.feature_terms):
+        if any(not term.regressors.built for term in self._feature_terms):
             self.build(keras.tree.map_structure(lambda part: (None, *part.shape[1:]), x))
 
     def _teacher_outputs(self, x: Any, given: dict[str, Any]) -> list[tuple[Any, tf.Tensor]]:
         """Returns the outputs, and the maps of each hint, each with `live [M]`, bool."""
-        terms = self.feature_terms
+        terms = self._feature_terms
         outputs, maps = teacher_outputs(
             self.teachers,
             x,
@@ -105,7 +105,7 @@ class DistillationStep(GlobalBatch):
 
     def _student_outputs(self, x: Any, training: bool) -> tuple[Any, list[tf.Tensor]]:
         """Returns what the student gives, and its feature map per hint."""
-        terms = self.feature_terms
+        terms = self._feature_terms
         if not terms:
             return self(x, training=training), []
         layers = [term.layers.student for term in terms]
@@ -116,7 +116,7 @@ class DistillationStep(GlobalBatch):
 
     def _distilled(self, y_pred: Any) -> Any:
         """Returns the output of the student that is distilled, and its key among the others."""
-        key = output_key("student", self.student, y_pred, self.output_name)
+        key = output_key("student", self.student, y_pred, self._output_name)
         return picked(y_pred, key), key
 
     def _batch(
@@ -131,6 +131,7 @@ class DistillationStep(GlobalBatch):
         """Returns what weightings and losses may read."""
         outputs, key = self._distilled(y_pred)
         labels, weight = (of_output(part, key, self.student) for part in (y, sample_weight))
+        weight = None if weight is None else tf.convert_to_tensor(weight)
         mask = keras_mask(outputs)
         if mask is None and weight is not None and per_position(weight, outputs):
             mask = weight
@@ -158,7 +159,7 @@ class DistillationStep(GlobalBatch):
         (_, live), *of_hints = of_teachers
         outputs, _ = self._distilled(y_pred)
         check_shapes(self.student.name, outputs, batch.signals.teacher_outputs)
-        loss, weights = self.outputs_term.weighted_loss(
+        loss, weights = self._outputs_term.weighted_loss(
             batch, live, batch.signals.teacher_outputs, outputs, self.student.trainable_variables
         )
         return [
@@ -166,7 +167,7 @@ class DistillationStep(GlobalBatch):
             *(
                 term.weighted_loss(batch, live, targets, student_map, weights)
                 for term, (targets, live), student_map in zip(
-                    self.feature_terms, of_hints, maps, strict=True
+                    self._feature_terms, of_hints, maps, strict=True
                 )
             ),
         ]
@@ -174,7 +175,7 @@ class DistillationStep(GlobalBatch):
     def _distillation_loss(self, losses: list[tf.Tensor]) -> tf.Tensor:
         """Returns Eq. 7 without the student's own term."""
         total = self._settings.tensor("kd_weight") * losses[0]
-        for term, loss in zip(self.feature_terms, losses[1:], strict=True):
+        for term, loss in zip(self._feature_terms, losses[1:], strict=True):
             scale = self._settings.tensor(term.factor) * tf.convert_to_tensor(term.start)
             total += scale * loss
         return total
@@ -189,11 +190,11 @@ class DistillationStep(GlobalBatch):
         return self._as_share(loss - self._regularization_share(), share)
 
     def _track_terms(self, losses: list[tf.Tensor], count: tf.Tensor) -> None:
-        for term, loss in zip([self.outputs_term, *self.feature_terms], losses, strict=True):
+        for term, loss in zip([self._outputs_term, *self._feature_terms], losses, strict=True):
             self._track_mean(term.loss_tracker, loss, count)
 
     def _unused_in_evaluation(self) -> set[str]:
-        terms = [self.outputs_term, *self.feature_terms]
+        terms = [self._outputs_term, *self._feature_terms]
         names = {"student_loss", *(name for t in terms for name in t.weights_tracker.result())}
         if not self._evaluates_teachers:
             names |= {term.loss_tracker.name for term in terms}
@@ -208,7 +209,9 @@ def check_shapes(student: str, outputs: tf.Tensor, teacher_outputs: tf.Tensor) -
         or shape.rank != teachers.rank
         or not shape[1:].is_compatible_with(teachers[1:])
     ):
-        raise refusal("shapes_differ", name=student, shape=tuple(shape), teachers=tuple(teachers))
+        raise refusal(
+            "shapes_differ", name=student, shape=str(tuple(shape)), teachers=str(tuple(teachers))
+        )
 
 
 def _squeezed(labels: Any) -> Any:

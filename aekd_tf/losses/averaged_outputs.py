@@ -23,6 +23,7 @@ class AveragedOutputs(KL):
     """
 
     name = "averaged_outputs"
+    masks = False  # the mean would have no probability for a class that one does not know
 
     def combined(
         self,

@@ -18,6 +18,7 @@ class DistillationLoss:
         head: `"classes"`, `"labels"` or `"regression"` if the loss fits only such outputs;
             None if it fits several.
         takes_logits: whether probabilities in place of logits would train wrongly.
+        masks: whether classes that a teacher does not know can be left out.
         needs_labels: whether `call` reads labels.
         broadcasts: whether `call` also takes `[M, B, ..., K]` for M teachers at once.
 
@@ -30,6 +31,7 @@ class DistillationLoss:
 
     head: str | None = None
     takes_logits: bool = False
+    masks: bool = False
     needs_labels: bool = False
     broadcasts: bool = False
 
@@ -142,5 +144,5 @@ def _checked(name: str, losses: Any, outputs: tf.TensorShape) -> tf.Tensor:
     losses = tf.convert_to_tensor(losses)
     shape = losses.shape
     if shape.rank == 0 or not tf.TensorShape(shape[:1]).is_compatible_with(outputs[:1]):
-        raise refusal("loss_without_batch", loss=name, shape=tuple(shape))
+        raise refusal("loss_without_batch", loss=name, shape=str(tuple(shape)))
     return losses

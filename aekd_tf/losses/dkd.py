@@ -35,6 +35,7 @@ class DKD(DistillationLoss):
     name = "dkd"
     head = "classes"
     takes_logits = True
+    masks = True
     needs_labels = True
     broadcasts = True
 
@@ -103,5 +104,8 @@ def one_hot(labels: Any, outputs: tf.TensorShape) -> tf.Tensor:
     if labels.dtype.is_integer and rank == outputs.rank - 1:
         return tf.one_hot(labels, classes)
     raise refusal(
-        "labels_not_classes", dtype=labels.dtype.name, shape=tuple(labels.shape), classes=classes
+        "labels_not_classes",
+        dtype=labels.dtype.name,
+        shape=str(tuple(labels.shape)),
+        classes=classes,
     )

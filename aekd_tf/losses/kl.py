@@ -46,6 +46,7 @@ class KL(DistillationLoss):
     name = "kl"
     head = "classes"
     takes_logits = True
+    masks = True
     broadcasts = True
 
     def call(

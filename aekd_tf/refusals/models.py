@@ -40,7 +40,7 @@ MODELS = {
         "The distillation loss compares one tensor per model.",
     ),
     "shapes_differ": Refusal(
-        "student {name} gives {shape}, its teachers give {teachers}: both must be logits "
+        "student {name} gives {shape}, its teachers give {teachers}: give both logits "
         "[batch, classes] or [batch, ..., classes] of the same classes",
         "Other shapes would broadcast to another loss.",
     ),

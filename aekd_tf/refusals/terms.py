@@ -13,7 +13,7 @@ TERMS = {
     "weighting_without_weights": Refusal(
         "{name} has no weights of its own: override weights(self, signals), which returns [M] or "
         "[M, B]",
-        "There would be no weights.",
+        "There would be no weights to train with.",
     ),
     "weighting_needs": Refusal(
         "{name}.needs names {given!r}: give a tuple of fields of Signals, {fields}",
@@ -37,7 +37,7 @@ TERMS = {
     ),
     "loss_is_a_class": Refusal(
         "distillation_loss is the class {name}: give an instance, {name}()",
-        "A class computes nothing.",
+        "A class computes nothing until an instance is made.",
     ),
     "one_class": Refusal(
         "distillation_loss={loss!r} is a softmax over one output: use "
@@ -62,6 +62,11 @@ TERMS = {
         "distillation_loss {loss} compares probabilities or classes, but teachers give raw "
         "outputs: use distillation_loss='kl' for classes, 'binary_kl' for labels",
         "Logits taken for probabilities train the student badly or not at all.",
+    ),
+    "specialists": Refusal(
+        "a teacher's class_map has None, but distillation_loss {loss} cannot leave out the classes "
+        "that it does not know: use 'kl' or 'dkd'",
+        "The placeholder in its outputs would be taken for an opinion.",
     ),
     "head_mismatch": Refusal(
         "distillation_loss {loss} is for {expected}, but the TeacherEnsemble has head={head!r}: "

@@ -11,7 +11,7 @@ import numpy as np
 
 from aekd_tf.checks import check_choice
 from aekd_tf.names import TEACHER_OUTPUTS
-from aekd_tf.outputs import UNKNOWN, output_key, picked, squashing
+from aekd_tf.outputs import UNKNOWN, known_key, output_key, picked, squashing
 from aekd_tf.refusals import refusal
 
 
@@ -94,7 +94,7 @@ class TeacherAdapter(keras.Model):
         if self.outputs_kind == "probabilities":
             tiny = float(np.finfo(np.float32).tiny)
             log = keras.ops.log(keras.ops.maximum(outputs, tiny))
-            if squashing(self.model, self._output_key) == "sigmoid":
+            if self.ending == "sigmoid":
                 log -= keras.ops.log(keras.ops.maximum(1.0 - outputs, tiny))
             outputs = log
         if self.class_map is None:
@@ -108,6 +108,11 @@ class TeacherAdapter(keras.Model):
             )
         outputs = keras.ops.take(outputs, indices, axis=-1)
         return outputs if all(known) else keras.ops.where(known, outputs, UNKNOWN)
+
+    @property
+    def ending(self) -> str | None:
+        """The model's last operation if it is a `"softmax"` or `"sigmoid"`, as far as it shows."""
+        return squashing(self.model, known_key("teacher", self.model, self.output_name))
 
     @property
     def specialist(self) -> bool:
@@ -129,8 +134,7 @@ class TeacherAdapter(keras.Model):
         if self.preprocessing is not None:
             x = self.preprocessing(_as_the_model_would(x))
         outputs = self.model(x, training=training)
-        self._output_key = output_key("teacher", self.model, outputs, self.output_name)
-        return picked(outputs, self._output_key)
+        return picked(outputs, output_key("teacher", self.model, outputs, self.output_name))
 
     def get_config(self) -> dict[str, Any]:
         preprocessing = self.preprocessing

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice
-from aekd_tf.names import HEADS, VOTES
+from aekd_tf.names import HEAD_TITLES, HEADS, VOTES
 from aekd_tf.outputs import squashing
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
@@ -22,14 +22,14 @@ from aekd_tf.user_data import batches
 
 
 class TeacherEnsemble:
-    """M trained classifiers, which run in inference mode only.
+    """M trained models, which run in inference mode only.
 
     The ensemble is not a Keras layer, so that a model that holds it neither trains nor saves
     the teachers as its own.
 
     Args:
-        teachers: Keras models from the same inputs to logits `[B, K]`; one need not be in a
-            list.
+        teachers: Keras models from the same inputs to logits or values `[B, ..., K]`; one need
+            not be in a list.
         vote: `"majority"`, one vote per teacher and ties broken by mean probability ("Ens" in
             the paper's tables), or `"mean"`, the mean of the probabilities. For regression
             both are the mean.
@@ -85,6 +85,17 @@ class TeacherEnsemble:
         """Whether a teacher does not know some of the classes."""
         return any(getattr(teacher, "specialist", False) for teacher in self)
 
+    def settle(self, loss: str, head: str) -> None:
+        """Takes the head that a loss and the first labels show, if none was given.
+
+        Raises:
+            ValueError: another head was given.
+        """
+        if self.head == "any":
+            self.head = head
+        if self.head != head:
+            raise refusal("head_mismatch", loss=loss, expected=HEAD_TITLES[head], head=self.head)
+
     def __len__(self) -> int:
         return len(self._teachers)
 
@@ -95,7 +106,7 @@ class TeacherEnsemble:
         return iter(self._teachers)
 
     def logits(self, inputs: Any) -> tf.Tensor:
-        """Returns every teacher's logits in inference mode, `[M, B, K]` float32.
+        """Returns every teacher's outputs in inference mode, `[M, B, ..., K]` float32.
 
         Raises:
             ValueError: teachers whose class counts differ; the message names each shape.
@@ -126,6 +137,8 @@ class TeacherEnsemble:
     def _stacked(self, outputs: Sequence[Any]) -> tf.Tensor:
         outputs = [tf.convert_to_tensor(output) for output in outputs]
         shapes = [output.shape for output in outputs]
+        if self.head == "classes" and any(s.rank and s[-1] == 1 for s in shapes):
+            raise refusal("one_class", loss="kl")
         least = 2 if self.head == "classes" else 1
         known = all(s.rank >= 2 and s[-1] is not None and s[-1] >= least for s in shapes)
         if not known or not all(s[1:].is_compatible_with(shapes[0][1:]) for s in shapes):
@@ -138,11 +151,11 @@ class TeacherEnsemble:
         return tf.stop_gradient(tf.stack([tf.cast(output, tf.float32) for output in outputs]))
 
     def __call__(self, inputs: Any) -> tf.Tensor:
-        """Returns the scores of the ensemble's vote, `[B, K]`; their argmax is its answer."""
+        """Returns the scores of the ensemble's vote, `[B, ..., K]`, as `vote_scores` has them."""
         return vote_scores(self.logits(inputs), self.head)[self.vote]
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
-        """Returns the scores of the vote, `[N, K]`, for inputs in any form that `fit` takes."""
+        """Returns the vote's scores, `[N, ..., K]`, for inputs in any form that `fit` takes."""
         logits = (self._logits(inputs) for inputs, _, _ in batches(x, batch_size=batch_size))
         return np.concatenate(
             [vote_scores(batch, self.head)[self.vote].numpy() for batch in logits]
@@ -175,16 +188,20 @@ class TeacherEnsemble:
                 are probabilities.
         """
 
-        def outputs_and_labels() -> Iterator[tuple[tf.Tensor, Any, Any]]:
+        def outputs_and_labels() -> Iterator[Any]:
             for inputs, labels, weight in batches(x, y, batch_size):
                 if labels is None:
                     raise ValueError(
                         "evaluate requires labels: give y, or a dataset of (inputs, labels)"
                     )
-                yield self._logits(inputs), labels, weight
+                outputs = self._logits(inputs)
+                if self.head == "any":
+                    classes = np.asarray(labels).dtype.kind in "iu" and outputs.shape[-1] > 1
+                    self.head = "classes" if classes else "regression"
+                yield outputs, labels, weight
 
         names = [teacher.name for teacher in self]
-        if self.head in ("classes", "any"):
+        if self.head == "classes":
             return accuracies(outputs_and_labels(), names, top_k)
         return (
             of_labels(outputs_and_labels())
@@ -203,12 +220,10 @@ def _check_ending(index: int, teacher: keras.Model, head: str) -> None:
     """Refuses a teacher whose graph shows that its outputs are no logits."""
     if head not in ("classes", "labels"):
         return
-    declared = "logits"
-    if isinstance(teacher, TeacherAdapter):
-        declared, model = teacher.outputs_kind, teacher.model
-    else:
-        model = teacher
-    kind = squashing(model)
+    adapted = isinstance(teacher, TeacherAdapter)
+    declared = teacher.outputs_kind if adapted else "logits"
+    model = teacher.model if adapted else teacher
+    kind = teacher.ending if adapted else squashing(model)
     if kind == "sigmoid" and head == "classes":
         classes = getattr(model, "output_shape", (None,))[-1]
         raise refusal("teacher_sigmoid", index=index, name=teacher.name, classes=classes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.outputs import are_probabilities
+from aekd_tf.outputs import UNKNOWN, are_probabilities
 from aekd_tf.refusals import refusal
 
 
@@ -23,8 +23,12 @@ def vote_scores(outputs: tf.Tensor, head: str = "classes") -> dict[str, tf.Tenso
     # Mean probability is at most 1, so this fraction of it can only break a tie.
     room = 2 * outputs.shape[0] + 1
     if head == "labels":
-        mean = tf.reduce_mean(tf.sigmoid(outputs), 0)
-        shares = tf.reduce_mean(tf.cast(outputs > 0, tf.float32), 0) + (mean - 0.5) / room
+        # A teacher has no vote on a label that it does not know.
+        known = tf.cast(outputs > UNKNOWN / 2, tf.float32)
+        voters = tf.maximum(tf.reduce_sum(known, 0), 1.0)
+        mean = tf.reduce_sum(known * tf.sigmoid(outputs), 0) / voters
+        on = tf.reduce_sum(known * tf.cast(outputs > 0, tf.float32), 0) / voters
+        shares = on + (mean - 0.5) / room
         return {"majority": shares, "mean": mean}
     mean = tf.reduce_mean(tf.nn.softmax(outputs), 0)
     ballots = tf.one_hot(tf.argmax(outputs, -1), outputs.shape[-1])
@@ -73,7 +77,7 @@ def of_labels(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
         each = [*(tf.sigmoid(part) for part in logits), votes["majority"], votes["mean"]]
         truth = _targets(labels, logits.shape[1:])
         if not np.isin(truth, (0, 1)).all():
-            raise refusal("labels_not_zero_one", shape=np.shape(labels))
+            raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
         counted = _counted(weight, truth.shape[:-1])
         scores.append(np.stack(each)[:, counted])
         truths.append(truth[counted] > 0.5)
@@ -131,7 +135,9 @@ def as_classes(labels: Any, outputs: Any) -> np.ndarray:
     one_hot = labels.shape[1:] == (*positions, classes) and np.isin(labels, (0, 1)).all()
     if one_hot and (labels.sum(-1) == 1).all():
         return labels.argmax(-1)
-    raise refusal("labels_not_classes", dtype=labels.dtype, shape=labels.shape, classes=classes)
+    raise refusal(
+        "labels_not_classes", dtype=labels.dtype, shape=str(labels.shape), classes=classes
+    )
 
 
 def _targets(labels: Any, outputs: Any) -> np.ndarray:
@@ -139,7 +145,7 @@ def _targets(labels: Any, outputs: Any) -> np.ndarray:
     labels = np.asarray(labels, np.float64)
     shape = (len(labels), *outputs[1:])
     if labels.size != np.prod(shape):
-        raise refusal("targets_shape", shape=labels.shape, outputs=tuple(outputs))
+        raise refusal("targets_shape", shape=str(labels.shape), outputs=str(tuple(outputs)))
     return labels.reshape(shape)
 
 

@@ -10,11 +10,10 @@ from aekd_tf.cache.batches import CachedTeachers
 from aekd_tf.losses.averaged_outputs import AveragedOutputs
 from aekd_tf.losses.base import DistillationLoss
 from aekd_tf.losses.kl import KL
+from aekd_tf.names import HEAD_TITLES
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.weightings.base import Weighting
-
-NAMES = {"classes": "classes", "labels": "independent labels", "regression": "regression"}
 
 
 def loss_of(loss: DistillationLoss, weighting: Weighting) -> DistillationLoss:
@@ -42,7 +41,7 @@ def ensemble_of(teachers: Any, loss: DistillationLoss) -> TeacherEnsemble | Cach
         return TeacherEnsemble(teachers, head=loss.head or "any")
     fitting = (loss.head,) if loss.head else ("classes", "regression", "any")
     if teachers.head not in fitting:
-        expected = NAMES[loss.head] if loss.head else "classes or regression"
+        expected = HEAD_TITLES[loss.head] if loss.head else "classes or regression"
         raise refusal("head_mismatch", loss=loss.name, expected=expected, head=teachers.head)
     return teachers
 

@@ -130,7 +130,7 @@ def pooled(features: tf.Tensor, pooling: int) -> tf.Tensor:
     """Averages `features [B, h, w, c]` over squares of pixels, `[B, t, c]` over steps in time."""
     if pooling == 1:
         return features
-    average = tf.nn.avg_pool2d if features.shape.rank == 4 else tf.nn.avg_pool1d
+    average = tf.nn.avg_pool2d if len(features.shape) == 4 else tf.nn.avg_pool1d
     return average(features, pooling, pooling, "VALID")
 
 
@@ -149,11 +149,11 @@ class HintStart(keras.callbacks.Callback):
     """Switches each hint term on at its first epoch."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        for term in self.model.feature_terms:
+        for term in self.model._terms.features:
             term.start.assign(float(epoch + 1 >= term.hints.first_epoch))
 
     def on_train_end(self, logs: Any = None) -> None:
-        for term in self.model.feature_terms:
+        for term in self.model._terms.features:
             term.start.assign(1.0)
 
 

@@ -69,15 +69,13 @@ class Weighting:
         return among_live(weights, live), {"qp_gap": tf.zeros([]), **diagnostics}
 
     def _check_shape(self, shape: tf.TensorShape, teachers: int, signals: Signals) -> None:
-        examples = None
-        if signals.losses is not None:
-            examples = signals.losses.shape[-1]
-        elif signals.student_outputs is not None:
-            examples = signals.student_outputs.shape[0]
-        expected = [teachers, examples][: shape.rank or 0]
+        expected = [teachers, signals.batch_size][: shape.rank or 0]
         if shape.rank not in (1, 2) or not shape.is_compatible_with(expected):
             raise refusal(
-                "weights_shape", name=type(self).__name__, shape=tuple(shape), teachers=teachers
+                "weights_shape",
+                name=type(self).__name__,
+                shape=str(tuple(shape)),
+                teachers=teachers,
             )
 
     def check_values(self, signals: Signals) -> None:

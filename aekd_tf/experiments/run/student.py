@@ -192,6 +192,7 @@ def distiller(
         network,
         teachers,
         weighting=weighting,
+        distillation_loss=config.distillation_loss,
         temperature=config.temperature,
         student_loss_weight=config.student_loss_weight,
         kd_weight=config.kd_weight,
