@@ -201,13 +201,12 @@ class TeacherEnsemble:
                 yield outputs, labels, weight
 
         names = [teacher.name for teacher in self]
-        if self.head == "classes":
-            return accuracies(outputs_and_labels(), names, top_k)
-        return (
-            of_labels(outputs_and_labels())
-            if self.head == "labels"
-            else errors(outputs_and_labels())
-        )
+        found = outputs_and_labels()
+        first = next(found, None)  # a head that was not given shows in the labels
+        found = itertools.chain([] if first is None else [first], found)
+        if self.head in ("classes", "any"):
+            return accuracies(found, names, top_k)
+        return (of_labels if self.head == "labels" else errors)(found)
 
 
 def frozen(teacher: keras.Model, inputs: Any) -> Any:
