@@ -298,8 +298,7 @@ def measure(task: Task, number: int, bar: Any) -> dict[str, list[float]]:
 
 
 def report(results: list[dict[str, list[float]]]) -> str:
-    rows, settings = [], []
-    halves: dict[bool, list[float]] = {True: [], False: []}
+    rows, settings, halves = [], [], {True: [], False: []}
     for task, scores in zip(TASKS, results, strict=True):
         row = [task.title, *(f"{np.mean(values):.2f}" for values in scores.values())]
         for method in ("AE-KD", "AVER"):
@@ -310,6 +309,7 @@ def report(results: list[dict[str, list[float]]]) -> str:
         sizes = [str(make().count_params()) for make in (task.student, task.teacher)]
         settings.append([task.title, task.distillation, *map(str, task.examples), *sizes])
     header = ["task", "loss", "student's examples", "teachers' examples", "test examples"]
+    header += ["student's parameters", "a teacher's parameters"]
     compared = ["AE-KD - by hand", "not below", "AVER - by hand", "not below"]
     lines = [
         "# Five kinds of outputs, against a distillation by hand",
@@ -320,9 +320,7 @@ def report(results: list[dict[str, list[float]]]) -> str:
         f"{KD_WEIGHT}. Adam has learning rate {LEARNING_RATE}. Students take {STUDENT[0]} steps "
         f"of {STUDENT[1]} examples, and teachers {TEACHER[0]} of {TEACHER[1]}.",
         "",
-        markdown_table(
-            [*header, "student's parameters", "a teacher's parameters"], settings, left=2
-        ),
+        markdown_table(header, settings, left=2),
         "",
         f"With {SEEDS} seeds this design detects a difference of about {np.mean(halves[False]):.1f}"
         f" points of accuracy, and of about {np.mean(halves[True]):.1f} in the score of the sines. "

@@ -26,6 +26,7 @@ from aekd_tf.cache.store import ViewFile, recorded
 from aekd_tf.cache.top_k import expand, keep_top_k
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
+from aekd_tf.names import HEADS
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
@@ -46,6 +47,8 @@ class TeacherCache:
         hints: `Hints`, or a list of them: the feature maps to store too, and their pooling;
             None for none.
         split: `"train"`, or `"test"` for one view of the test images, not augmented.
+        head: what the teachers' outputs are, as for `TeacherEnsemble`. Other outputs than
+            classes may have any shape.
 
     Raises:
         ValueError: a data set that is read from disk, several views or hints of the test
@@ -72,6 +75,7 @@ class TeacherCache:
         batch_size: int = 64,
         hints: str | Hints | Sequence[str | Hints] | None = None,
         split: str = "train",
+        head: str = "classes",
     ):
         if not isinstance(dataset, data.Dataset):
             raise refusal("not_a_dataset", kind=type(dataset).__name__)
@@ -87,7 +91,8 @@ class TeacherCache:
             )
         self.directory = os.fspath(directory)
         self.dataset, self.views, self.batch_size = dataset, views, batch_size
-        self.hints, self.split = listed(hints), split
+        check_choice("head", head, HEADS)
+        self.hints, self.split, self.head = listed(hints), split, head
         self.digests: list[str] = []
         self._logits: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
@@ -108,7 +113,8 @@ class TeacherCache:
     def bytes_each(self, teacher: keras.Model | None = None) -> int:
         """Returns the size of one teacher's files; with hints that of `teacher`, the first."""
         count = self.views.count * self._examples
-        size = count * self._logits_type[1].itemsize * int(np.prod(self._logits_type[0]))
+        shape, dtype = self._logits_type((self.dataset.num_classes,))
+        size = count * dtype.itemsize * int(np.prod(shape))
         for hints in self.hints:
             assert teacher is not None
             layers = hints.teachers
@@ -183,11 +189,13 @@ class TeacherCache:
         """Reads the outputs for one view of the examples `indices [B]`, inside `tf.data`.
 
         Returns:
-            `"teacher_logits"`, `[B, M, K]` float32; with `hints` also `"teacher_features"`, a
+            `"teacher_logits"`, `[B, M, ..., K]` float32; with `hints` also `"teacher_features"`, a
             tuple of M feature maps `[B, ...]` float32, of several hints one after the other.
         """
         outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
-        shape = [None, len(self._logits), self.dataset.num_classes]
+        stored = self._logits[0].shape[2:]
+        stored = stored if self.views.top_k is None else (self.dataset.num_classes,)
+        shape = [None, len(self._logits), *stored]
         results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
@@ -199,7 +207,7 @@ class TeacherCache:
         return results
 
     def logits(self, view: int = 0) -> np.ndarray:
-        """Returns the logits of all examples of a view, in their order: `[M, N, K]` float32."""
+        """Returns the outputs of all examples of a view, in order: `[M, N, ..., K]` float32."""
         return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
 
     def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
@@ -215,12 +223,11 @@ class TeacherCache:
     def _examples(self) -> int:
         return len(self.dataset.train if self.split == "train" else self.dataset.test)
 
-    @functools.cached_property
-    def _logits_type(self) -> tuple[tuple[int, ...], np.dtype]:
-        """Returns the shape and dtype in which one example's logits are stored."""
+    def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
+        """Returns the shape and dtype in which one example's outputs are stored."""
         number, k = np.dtype(self.views.dtype), self.views.top_k
         if k is None:
-            return (self.dataset.num_classes,), number
+            return outputs, number
         classes = np.dtype(np.uint16 if self.dataset.num_classes <= 2**16 else np.uint32)
         fields = [("logits", number, (k,)), ("classes", classes, (k,)), ("others", number)]
         return (), np.dtype(fields)
@@ -242,7 +249,7 @@ class TeacherCache:
     ) -> list[ViewFile]:
         stems, count = self._stems(name, layers), (self.views.count, self._examples)
         identity = {**self._identity, "teacher": digest}
-        shape, dtype = self._logits_type
+        shape, dtype = self._logits_type(self._output_shape(source, stems[0]))
         selection = {"top_k": self.views.top_k, "temperature": self.views.temperature}
         selection = selection if self.views.top_k is not None else {}
         files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection})]
@@ -258,6 +265,16 @@ class TeacherCache:
             files.append(ViewFile(stem, (*count, *shape), np.dtype(self.views.dtype), content))
         return files
 
+    def _output_shape(self, source: TeacherSource, stem: str) -> tuple[int, ...]:
+        """Returns the shape of a teacher's outputs for one example."""
+        known = recorded(stem).get("shape")
+        if self.head == "classes":
+            return (self.dataset.num_classes,)
+        if isinstance(known, list):
+            return tuple(known[2:])
+        images = keras.KerasTensor((None, *self.dataset.image_shape))
+        return tuple(source.model.compute_output_spec(images, training=False).shape[1:])
+
     def _feature_shape(self, teacher: keras.Model, layer: str, hints: Hints) -> tuple[int, ...]:
         shape = feature_shape(
             teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
@@ -266,7 +283,7 @@ class TeacherCache:
 
     def _forward(self, teacher: keras.Model, layers: Sequence[str]) -> Any:
         """Returns a traced function of images: logits, then a pooled feature map per hint."""
-        ensemble = TeacherEnsemble([teacher])
+        ensemble = TeacherEnsemble([teacher], head=self.head)
         if not layers:
             return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
         found = [[find_layer(teacher, layer)] for layer in layers]
@@ -302,7 +319,7 @@ class TeacherCache:
         if self.views.top_k is None:
             stored = self._clipped(logits)
         else:
-            stored = np.empty(len(logits), self._logits_type[1])
+            stored = np.empty(len(logits), self._logits_type(logits.shape[1:])[1])
             values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
             stored["logits"], stored["classes"] = self._clipped(values), classes
             stored["others"] = self._clipped(others)

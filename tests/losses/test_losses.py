@@ -178,3 +178,17 @@ def test_public_names():
     assert aekd_tf.losses.get("kl").name == "kl"
     assert aekd_tf.weightings.get("aekd").tolerance == pytest.approx(0.6)
     assert {"losses", "weightings", "Signals", "DistillationLoss"} <= set(aekd_tf.__all__)
+
+
+@pytest.mark.parametrize("loss", ["binary_kl", "dkd", "averaged_outputs"])
+def test_compiled_by_xla(loss):
+    labels = RNG.integers(0, 2, (24, 3)).astype(np.float32) if loss == "binary_kl" else Y
+    compiled = keras.losses.BinaryCrossentropy(from_logits=True) if loss == "binary_kl" else CE
+    found = []
+    for options in ({"run_eagerly": True}, {"jit_compile": True}):
+        made = distiller(loss, compiled=compiled)
+        made.compile(keras.optimizers.SGD(0.1), compiled, **options)
+        made.fit(X, labels, batch_size=12, shuffle=False, verbose=0)
+        found.append(made.student.get_weights())
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)

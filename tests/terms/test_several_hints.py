@@ -186,3 +186,42 @@ def test_cached_maps_of_several_hints_are_the_teachers_own(tmp_path):
         found.append(made.get_weights())
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize(("head", "loss"), [("labels", "binary_kl"), ("regression", "mse")])
+def test_cached_outputs_of_other_heads(tmp_path, head, loss):
+    """Dense outputs `[B, 4, 2]`; a step from the cache is the step by the teachers."""
+
+    def dense(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((8, 8, 1))
+        x = layers.Reshape((4, 16))(inputs)
+        return keras.Model(inputs, layers.Dense(2)(x))
+
+    labels = RNG.integers(0, 2, (20, 4, 2)).astype(np.float32)
+    images = RNG.integers(0, 255, (20, 8, 8, 1)).astype(np.uint8)
+    split = data.Split(images, labels)
+    mine = data.Dataset(
+        "mine", 2, split, split, split, mean=(127.0,), std=(60.0,), crop_padding=0, flip=False
+    )
+    teachers = [dense(1), dense(2)]
+    cache = TeacherCache(tmp_path, mine, Views(count=1, dtype="float32"), 10, head=head)
+    assert cache.fill(teachers, ["a", "b"]) == 2
+    assert cache.fill(teachers, ["a", "b"]) == 0
+    assert cache.read(tf.constant(0), tf.range(3))["teacher_logits"].shape == (3, 2, 4, 2)
+    found = []
+    for cached in (False, True):
+        made = EnsembleDistiller(
+            dense(0), cache.teachers if cached else teachers, distillation_loss=loss
+        )
+        compiled = keras.losses.MeanSquaredError()
+        if head == "labels":
+            compiled = keras.losses.BinaryCrossentropy(from_logits=True)
+        made.compile(keras.optimizers.SGD(0.1), compiled, run_eagerly=True)
+        more = {"teacher_outputs": cache.read} if cached else {}
+        options = {"batch_size": 10, "epochs": 1, "seed": 1, "views": 1, "view_seed": 0}
+        batches = data.training_pipeline(mine, **options, **more)
+        made.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+        found.append(made.get_weights())
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
