@@ -54,7 +54,7 @@ class SavedWithTeachers(keras.Model):
         """Saves student, teachers and regressors in a `.keras` file."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise refusal("h5", path=filepath)
-        teachers_config(self._ensemble)  # what it refuses must not cost a file that is there
+        self.get_config()  # what it refuses must not cost a file that is there
         super().save(filepath, *args, **kwargs)
 
     # Keras calls the next two for a whole-model file only, never for `save_weights`.

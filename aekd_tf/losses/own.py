@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from aekd_tf.losses.base import DistillationLoss
 from aekd_tf.refusals import refusal
+from aekd_tf.teachers.adapter import can_be_found_again
 
 # Targets are probabilities or classes, teachers give raw outputs.
 _OF_PROBABILITIES = (
@@ -48,6 +49,8 @@ class OwnLoss(DistillationLoss):
         return function(teacher_outputs, student_outputs)
 
     def get_config(self) -> dict[str, Any]:
+        if not isinstance(self.loss, keras.losses.Loss) and not can_be_found_again(self.loss):
+            raise refusal("loss_unsaveable", loss=self.name)
         return {"loss": keras.saving.serialize_keras_object(self.loss)}
 
     @classmethod

@@ -58,6 +58,12 @@ TERMS = {
         "student_outputs with TensorFlow or keras.ops, without rounding or argmax",
         "Teachers are weighted by these gradients, and the student would learn nothing.",
     ),
+    "loss_unsaveable": Refusal(
+        "distillation_loss {loss} cannot be saved: Keras would not find it when it loads the file; "
+        "register it with keras.saving.register_keras_serializable",
+        "A plain function is stored by its name alone, and another function of that name could "
+        "take its place.",
+    ),
     "keras_loss_of_probabilities": Refusal(
         "distillation_loss {loss} compares probabilities or classes, but teachers give raw "
         "outputs: use distillation_loss='kl' for classes, 'binary_kl' for labels",

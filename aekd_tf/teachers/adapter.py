@@ -140,7 +140,7 @@ class TeacherAdapter(keras.Model):
         preprocessing = self.preprocessing
         if _describing:
             preprocessing = None  # its code is looked at
-        elif not _can_be_found_again(preprocessing):
+        elif not can_be_found_again(preprocessing):
             function = getattr(self.preprocessing, "__qualname__", repr(self.preprocessing))
             raise refusal("preprocessing_unsaveable", name=self.name, function=function)
         return {
@@ -202,8 +202,8 @@ def _as_the_model_would(x: Any) -> Any:
 _SMALL_INTEGERS = ("uint8", "int8", "uint16", "int16")
 
 
-def _can_be_found_again(preprocessing: Any) -> bool:
-    """Returns whether Keras would find a preprocessing when it loads a file."""
+def can_be_found_again(preprocessing: Any) -> bool:
+    """Returns whether Keras would find a function or object when it loads a file."""
     if preprocessing is None or isinstance(preprocessing, keras.layers.Layer):
         return True
     try:
