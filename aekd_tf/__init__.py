@@ -17,9 +17,11 @@ _HOME = {
     "AdaptiveWeighting": "aekd_tf.weightings.adaptive",
     "CachedTeachers": "aekd_tf.cache.batches",
     "DistillationTensorBoard": "aekd_tf.monitoring.tensorboard",
+    "DistillationLoss": "aekd_tf.losses.base",
     "EnsembleDistiller": "aekd_tf.distiller",
     "Hints": "aekd_tf.terms.hints",
     "QPSolution": "aekd_tf.qp.solve",
+    "Signals": "aekd_tf.signals",
     "TeacherAdapter": "aekd_tf.teachers.adapter",
     "TeacherCache": "aekd_tf.cache.teacher_cache",
     "TeacherEnsemble": "aekd_tf.teachers.ensemble",
@@ -31,15 +33,17 @@ _HOME = {
     "project_capped_simplex": "aekd_tf.qp.solve",
     "solve_capped_simplex_qp": "aekd_tf.qp.solve",
 }
-_SUBMODULES = ("data", "models")
+_SUBMODULES = ("data", "losses", "models", "weightings")
 
 __all__ = [
     "AdaptiveWeighting",
     "CachedTeachers",
+    "DistillationLoss",
     "DistillationTensorBoard",
     "EnsembleDistiller",
     "Hints",
     "QPSolution",
+    "Signals",
     "TeacherAdapter",
     "TeacherCache",
     "TeacherEnsemble",
@@ -50,20 +54,24 @@ __all__ = [
     "data",
     "distillation_loss",
     "hint_loss",
+    "losses",
     "models",
     "project_capped_simplex",
     "solve_capped_simplex_qp",
+    "weightings",
 ]
 
 if TYPE_CHECKING:
-    from aekd_tf import data, models
+    from aekd_tf import data, losses, models, weightings
     from aekd_tf.cache.batches import CachedTeachers
     from aekd_tf.cache.teacher_cache import TeacherCache
     from aekd_tf.cache.views import Views
     from aekd_tf.distiller import EnsembleDistiller
+    from aekd_tf.losses.base import DistillationLoss
     from aekd_tf.losses.kl import distillation_loss
     from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
     from aekd_tf.qp.solve import QPSolution, project_capped_simplex, solve_capped_simplex_qp
+    from aekd_tf.signals import Signals
     from aekd_tf.teachers.adapter import TeacherAdapter
     from aekd_tf.teachers.ensemble import TeacherEnsemble
     from aekd_tf.terms.hints import Hints, hint_loss

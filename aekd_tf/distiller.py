@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,37 +11,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf import weightings
-from aekd_tf.before_training import check_labels, check_outputs, warn_of_own_step
+from aekd_tf import losses, weightings
+from aekd_tf.before_training import ChecksBeforeTraining
 from aekd_tf.cache.batches import CachedTeachers, split_batch
-from aekd_tf.cache.saving import teachers_config, teachers_from_config
+from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
 from aekd_tf.keras_private import (
     VALIDATION,
-    assert_compiled,
     compiled_loss,
     flatten_layers,
-    make_variables,
-    without_optimizer,
 )
 from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
-from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.names import GRADIENT_SPACES
+from aekd_tf.outputs import known_key
 from aekd_tf.refusals import refusal
 from aekd_tf.settings import LossSettings
 from aekd_tf.step import DistillationStep
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate, known_input_shape
-from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import HintLayers, Hints, HintStart, find_layer, pooled_shape
-from aekd_tf.terms.regressors import HintRegressors
+from aekd_tf.terms.build import MakesTerms
+from aekd_tf.terms.heads import ensemble_of, loss_of
+from aekd_tf.terms.hints import Hints, HintStart, listed
 from aekd_tf.user_data import peek
 from aekd_tf.weightings.base import Weighting
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
-class EnsembleDistiller(LossSettings, DistillationStep):
+class EnsembleDistiller(
+    LossSettings, MakesTerms, ChecksBeforeTraining, SavedWithTeachers, DistillationStep
+):
     r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
 
     The training loss is Eq. 7 of the paper,
@@ -50,50 +48,60 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
             + hint_weight * sum_m w'_m hint_m + regularization
 
-    `kd_m` is the softened KL divergence from teacher m (`distillation_loss`). The weights `w`
-    solve a small quadratic program over the teachers' gradients w.r.t. the student's logits
-    (Eq. 13-15).
+    `kd_m` is the distillation loss from teacher m, by default the softened KL divergence. The
+    weights `w` solve a small quadratic program over the teachers' gradients w.r.t. the student's
+    outputs (Eq. 13-15).
 
     With `hints` (AE-KD*), `hint_m` is the distance between the regressed feature map and
     teacher m's (`hint_loss`, Eq. 5). Then `w'` solves a second program, over the gradients
-    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets.
+    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets. Each
+    of several hints adds such a term.
 
     One step costs one forward pass per teacher, and one forward and one backward pass of the
-    student. The per-teacher gradients stop at the student's logits and feature map.
+    student. The per-teacher gradients stop at the student's outputs and feature maps.
 
-    The distiller is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss
-    *from logits*, then `fit`. `evaluate` and `predict` are the student's own, without teachers.
-    Teachers are never trained or updated. Deliver `distiller.student`.
+    The distiller is an ordinary Keras model: `compile(optimizer, loss, metrics)` with a loss that
+    fits the outputs, *from logits* for classes and labels, then `fit`. `evaluate` and `predict`
+    are the student's own, without teachers. Teachers are never trained or updated. Deliver
+    `distiller.student`.
 
     `save_weights` holds the student and, with hints, the regressors, never the teachers. So do
     `BackupAndRestore` and `ModelCheckpoint(save_weights_only=True)`. `save` also stores the
     teachers, so that a loaded distiller can train on. `load_model` requires `import aekd_tf`.
 
-    Batches `({"inputs": x, "teacher_logits": [B, M, K]}, y)` bring the teachers' logits along,
-    from a `TeacherCache`; with `"teacher_features"` they also bring feature maps. The teachers
-    then do not run and need not be loaded: give `cache.teachers` in their place.
+    Batches `({"inputs": x, "teacher_logits": [B, M, ..., K]}, y)` bring the teachers' outputs
+    along, from a `TeacherCache`; with `"teacher_features"` they also bring feature maps. The
+    teachers then do not run and need not be loaded: give `cache.teachers` in their place.
 
     A teacher whose outputs are not finite on a batch is left out of it, with weight 0. The cap
     of the others rises to at least one over their number. If none is left, the labels alone
     teach.
 
     `sample_weight` and `class_weight` scale an example's part in the distillation loss and
-    in the teachers' gradients just as in the compiled loss.
+    in the teachers' gradients just as in the compiled loss. Sample weights `[B, ...]` of dense
+    outputs only tell which positions count: those that are not zero.
 
     Args:
-        student: Keras model from inputs to logits `[B, K]`.
-        teachers: a `TeacherEnsemble`, Keras models from the same inputs to logits, or
+        student: Keras model from inputs to outputs `[B, K]` or, dense, `[B, ..., K]`: logits of
+            classes or of independent labels, or values.
+        teachers: a `TeacherEnsemble`, Keras models from the same inputs to such outputs, or
             `CachedTeachers` if all batches bring the outputs.
         weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
         kd_weight: the paper's lambda, at least 0.
-        hint_weight: the paper's beta, at least 0; above 0 it requires `hints`.
+        hint_weight: the paper's beta, at least 0; above 0 it requires `hints`. With several
+            hints, one number for all or a list with one per hint.
         hints: `Hints`, or the name of the layer whose feature maps are compared, e.g.
-            `"stage2"`. The regressors in between belong to the distiller, not the student.
-        hint_weighting: weighting of the hints' losses; by default the same as `weighting`. The
-            authors use `AdaptiveWeighting(normalize=True)` here.
+            `"stage2"`, or a list of these. The regressors in between belong to the distiller,
+            not the student.
+        hint_weighting: weighting of the hints' losses, unless `Hints` has its own; by default the
+            same as `weighting`. The authors use `AdaptiveWeighting(normalize=True)` here.
+        distillation_loss: `"kl"`, `"binary_kl"` (independent labels, one logit), `"mse"`,
+            `"cosine"`, `"dkd"` or `"averaged_outputs"`; a `DistillationLoss`, a Keras loss, or a
+            function of one teacher's and the student's outputs. docs/losses_and_heads.md.
+        output: name or index of the student's output that is distilled; None if it has one.
         gradient_space: `"logits"`, or `"parameters"` for the gradients w.r.t. all of the
             student's parameters (Eq. 10), which costs M more backward passes, for study. Hints
             keep to the feature map.
@@ -108,13 +116,14 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         `gradient_conflict`: share of teacher pairs with a negative cosine;
         `teacher_left_out_0` and so on: steps without that teacher;
         with hints `hint_loss` and the same for the hints' weights, `hint_teacher_weight_0` and
-        so on.
+        so on; with several `hint_0_loss`, `hint_0_teacher_weight_0` and so on.
 
     Raises:
         ValueError: a temperature or a weight that is out of range or NaN; a tolerance below
-            1/M; no teacher; hints without a layer of that name (the message lists the layers)
-            or whose maps cannot be aligned; `jit_compile=True` with a solver that leaves the
-            graph.
+            1/M; no teacher; an unknown distillation loss, or a `TeacherEnsemble` whose head does
+            not fit it; another number of hint weights than hints; hints without a layer of that
+            name (the message lists the layers) or whose maps cannot be aligned;
+            `jit_compile=True` with a solver that leaves the graph.
 
     Example:
 
@@ -141,9 +150,11 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         temperature: float = 4.0,
         student_loss_weight: float = 1.0,
         kd_weight: float = 0.9,
-        hint_weight: float = 0.0,
-        hints: str | Hints | None = None,
+        hint_weight: float | Sequence[float] = 0.0,
+        hints: str | Hints | Sequence[str | Hints] | None = None,
         hint_weighting: str | Weighting | None = None,
+        distillation_loss: Any = "kl",
+        output: str | int | None = None,
         gradient_space: str = "logits",
         **kwargs: Any,
     ):
@@ -153,75 +164,63 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(**kwargs)
         self.autocast = False  # the wrapper must not change the student's inputs
-        if not isinstance(teachers, (TeacherEnsemble, CachedTeachers)):
-            teachers = TeacherEnsemble(teachers)
-        self._own_compute_loss = type(self).compute_loss is not EnsembleDistiller.compute_loss
+        check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
+        self.gradient_space, self._output_name = gradient_space, output
+        self.weighting = weightings.get(weighting)
+        self.distillation_loss = losses.get(distillation_loss)
+        loss = loss_of(self.distillation_loss, self.weighting)
         # A plain Python object, so that Keras neither tracks, trains nor saves the teachers.
-        self._ensemble: TeacherEnsemble | CachedTeachers = teachers
+        self._ensemble: TeacherEnsemble | CachedTeachers = ensemble_of(teachers, loss)
+        self._own_compute_loss = type(self).compute_loss is not EnsembleDistiller.compute_loss
         if any(teacher is student for teacher in self._teacher_models()):
             raise ValueError("the student is one of its own teachers: give it separate weights")
         check_separate(student, self._teacher_models())
+        known_key("student", student, output)
         self.student = student
-        self.weighting = weightings.get(weighting)
-        self.weighting.validate(len(teachers))
-        self._settings = self._loss_settings(getattr(teachers, "temperature", None))
+        self.hints = hints if hints is None or isinstance(hints, Hints) else listed(hints)
+        self.hints = Hints(hints) if isinstance(hints, str) else self.hints
+        self._settings = self._loss_settings(
+            getattr(teachers, "temperature", None), len(listed(hints))
+        )
+        if not listed(hints) and np.any(np.asarray(hint_weight, object) != 0):
+            raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.kd_weight = kd_weight
         self.hint_weight = hint_weight
-        check_choice("gradient_space", gradient_space, GRADIENT_SPACES)
-        self.gradient_space = gradient_space
-        if hints is None and self.hint_weight > 0:
-            raise ValueError(f"hint_weight is {hint_weight} without hints: give hints='stage2'")
-        self.hints = Hints(hints) if isinstance(hints, str) else hints
-        if not isinstance(self.hints, (Hints, type(None))):
-            raise refusal("hints_list", kind=type(hints).__name__)
         self.hint_weighting = weightings.get(
             self.weighting if hint_weighting is None else hint_weighting
         )
-        self.hint_weighting.validate(len(teachers))
-        for weighting_ in (self.weighting, self.hint_weighting):
-            weighting_.attach(self._steps)
+        self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self._terms = self._make_terms(loss)
+        for used in self._weightings():
+            used.validate(len(self._ensemble))
+            used.attach(self._steps)
         self._settings.steps = self._steps
         self._settings.make_variables()
         layers = [layer for teacher in self._teacher_models() for layer in flatten_layers(teacher)]
         self.supports_jit = self._weighting_outside_graph is None and all(
             layer.supports_jit for layer in layers
         )
-        self._checked_outputs = False
+        self._checked_outputs: tuple[Any, str, bool] | None = None
         self._test_functions: dict[bool, Any] = {}
-        self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self._kd_loss_tracker = keras.metrics.Mean(name="kd_loss")
-        self._weights_tracker = TeacherWeights(len(teachers))
-        if self.hints is not None:
-            if not self._teacher_models() and self._cached_shapes is None:
-                raise ValueError("hints need cached feature maps: give the TeacherCache hints=...")
-            names = self.hints.teacher_layers(len(teachers))
-            self._hint_layers = HintLayers(
-                find_layer(student, self.hints.student),
-                [find_layer(*pair) for pair in zip(self._teacher_models(), names, strict=False)],
-            )
-            self.regressors = HintRegressors(name="regressors", dtype=self.dtype_policy)
-            self._hint_scale = self.add_weight(
-                shape=(), initializer="ones", trainable=False, dtype="float32", name="hint_scale"
-            )
-            self._hint_loss_tracker = keras.metrics.Mean(name="hint_loss")
-            self._hint_weights_tracker = TeacherWeights(len(teachers), prefix="hint_")
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
 
+    def _weightings(self) -> list[Weighting]:
+        """Returns the weightings in use, each once."""
+        terms = [self._outputs_term, *self._feature_terms]
+        return list(
+            {id(t.weighting): t.weighting for t in terms if t.weighting is not None}.values()
+        )
+
     def build(self, input_shape: Any) -> None:
         input_shape = split_batch(input_shape)[0]
-        if self.hints is not None and not self.regressors.built:
-            pooling = self.hints.pooling
-            shape = feature_shape(self.student, self._hint_layers.student, input_shape)
-            shapes = self._cached_shapes or [
-                pooled_shape(feature_shape(teacher, layer, input_shape), pooling)
-                for teacher, layer in zip(
-                    self._teacher_models(), self._hint_layers.teachers, strict=True
-                )
-            ]
-            self.regressors.build_for(pooled_shape(shape, pooling), shapes)
+        cached, count = self._cached_shapes, len(self._ensemble)
+        for index, term in enumerate(self._feature_terms):
+            if not term.regressors.built:
+                shapes = cached and cached[index * count : (index + 1) * count]
+                term.build(self.student, self._teacher_models(), shapes, input_shape)
         super().build(input_shape)
 
     def _steps(self) -> Any:
@@ -236,8 +235,7 @@ class EnsembleDistiller(LossSettings, DistillationStep):
     @property
     def _weighting_outside_graph(self) -> Weighting | None:
         """Returns the first weighting that XLA cannot compile, if there is one."""
-        used = [self.weighting] if self.hints is None else [self.weighting, self.hint_weighting]
-        return next((weighting for weighting in used if weighting.leaves_graph), None)
+        return next((each for each in self._weightings() if each.leaves_graph), None)
 
     @property
     def teachers(self) -> TeacherEnsemble | CachedTeachers:
@@ -265,7 +263,7 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         keras.Model.jit_compile.fset(self, value)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns the student's logits, whether or not the batch brings teachers' outputs."""
+        """Returns the student's outputs, whether or not the batch brings teachers' outputs."""
         return self.student(split_batch(inputs)[0], training=training)
 
     def compute_loss(
@@ -295,7 +293,7 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
         self._check_before_training(batch)
-        own = [LeftOutTeachers(), *([HintStart()] if self.hints is not None else [])]
+        own = [LeftOutTeachers(), *([HintStart()] if self._feature_terms else [])]
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
@@ -306,23 +304,6 @@ class EnsembleDistiller(LossSettings, DistillationStep):
         """Makes one step as `keras.Model.train_on_batch`, after the checks of `fit`."""
         self._check_before_training((x, y, sample_weight))
         return super().train_on_batch(x, y, sample_weight, **kwargs)
-
-    def _check_before_training(self, batch: Any) -> None:
-        assert_compiled(self, "fit")
-        teachers = self.teachers
-        check_separate(self.student, self._teacher_models())
-        check_labels(self.loss, self.student_loss_weight, batch)
-        if batch is None:
-            return
-        if not self._checked_outputs:
-            warn_of_own_step(self.student)
-        with self.distribute_strategy.scope():
-            check_outputs(
-                self.student, teachers, self.loss, batch[0], models=not self._checked_outputs
-            )
-            self._build_for(split_batch(batch[0])[0])
-            make_variables(self, batch)
-        self._checked_outputs = True
 
     @functools.wraps(keras.Model.evaluate, assigned=())
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -357,44 +338,21 @@ class EnsembleDistiller(LossSettings, DistillationStep):
             "temperature": self._settings.config("temperature"),
             "student_loss_weight": self._settings.config("student_loss_weight"),
             "kd_weight": self._settings.config("kd_weight"),
-            "hint_weight": self._settings.config("hint_weight"),
+            "hint_weight": self._hint_weight_config(),
             "hints": self.hints and keras.saving.serialize_keras_object(self.hints),
             "hint_weighting": keras.saving.serialize_keras_object(self.hint_weighting),
+            "distillation_loss": keras.saving.serialize_keras_object(self.distillation_loss),
+            "output": self._output_name,
             "gradient_space": self.gradient_space,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
         config = dict(config)
-        for name in ("student", "weighting", "hints", "hint_weighting"):
-            config[name] = config[name] and keras.saving.deserialize_keras_object(
-                config[name], custom_objects
-            )
+        for name in ("student", "weighting", "hints", "hint_weighting", "distillation_loss"):
+            if config.get(name):
+                config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(teachers=teachers_from_config(config, custom_objects), **config)
 
     def _other_variables(self) -> dict[str, list[Any]]:
         return {f"teacher {i}": t.variables for i, t in enumerate(self._teacher_models())}
-
-    # Not a property: Keras tracks and saves the models that it sees in properties.
-    def _teacher_models(self) -> list[keras.Model]:
-        return [] if isinstance(self._ensemble, CachedTeachers) else list(self._ensemble)
-
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves student, teachers and regressors in a `.keras` file."""
-        if str(filepath).endswith((".h5", ".hdf5")):
-            raise refusal("h5", path=filepath)
-        teachers_config(self._ensemble)  # what it refuses must not cost a file that is there
-        super().save(filepath, *args, **kwargs)
-
-    # Keras calls the next two for a whole-model file only, never for `save_weights`.
-    def save_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._teacher_models()):
-            path = os.path.join(inner_path, f"teacher_{index}.weights.h5")
-            with without_optimizer(teacher):
-                teacher.save_weights(path)
-
-    def load_assets(self, inner_path: str) -> None:
-        for index, teacher in enumerate(self._teacher_models()):
-            teacher.load_weights(os.path.join(inner_path, f"teacher_{index}.weights.h5"))
-        if isinstance(self._ensemble, TeacherEnsemble):
-            self._ensemble.loaded()

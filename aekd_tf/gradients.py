@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,30 +18,34 @@ def teacher_gradients(
     student_output: tf.Tensor,
     num_teachers: int,
     example_weight: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
+    outer: tf.GradientTape | None = None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Computes every teacher's loss and its gradient w.r.t. the student's output.
 
     One backward pass serves all teachers: the student's output is repeated once per teacher.
-    It is detached first, so no gradient flows through the student.
+    The gradients stop there: no backward pass through the student.
 
     Args:
         loss_per_example: maps `[M, B, ...]` student outputs to losses `[M, B]`.
-        student_output: `[B, ...]`, logits or a feature map.
+        student_output: `[B, ...]`, e.g. logits.
         num_teachers: M.
         example_weight: `[B]`, each example's share in the batch loss (1/B without
             sample weights).
+        outer: a tape that records the losses, and pauses while their gradients are computed.
 
     Returns:
-        `(losses [M], gradients [M, B, ...])`, float32: each teacher's batch loss
-        `sum_b v_b l_mb`, with v_b the example weight, and its gradient.
+        `(losses [M, B], gradients [M, B, ...])`, float32: each teacher's loss per example, and
+        the gradient of its batch loss `sum_b v_b l_mb`, with v_b the example weight. The
+        gradients are None if the losses do not depend on the student's output.
     """
     repeats = [num_teachers] + [1] * student_output.shape.rank
-    student = tf.cast(tf.stop_gradient(student_output), tf.float32)[None]
-    student = tf.tile(student, repeats)
+    student = tf.tile(tf.cast(student_output, tf.float32)[None], repeats)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(student)
-        losses = tf.reduce_sum(example_weight * loss_per_example(student), -1)
-    return losses, tape.gradient(losses, student)
+        losses = loss_per_example(student)
+        totals = tf.reduce_sum(example_weight * losses, -1)
+    with outer.stop_recording() if outer is not None else contextlib.nullcontext():
+        return losses, tape.gradient(totals, student)
 
 
 def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
@@ -72,7 +77,7 @@ def parameter_gram(
 
     Args:
         tape: persistent, and still recording.
-        losses: `[M]`, recorded by it.
+        losses: `[M]`, recorded by it, of the batch.
         parameters: trainable variables of the student.
 
     Returns:
@@ -107,12 +112,23 @@ def gradient_conflict(gram: tf.Tensor) -> tf.Tensor:
     return negative / (size * (size - 1))
 
 
-def example_shares(logits: tf.Tensor, sample_weight: Any, count: tf.Tensor) -> tf.Tensor:
+def example_shares(outputs: tf.Tensor, sample_weight: Any, count: tf.Tensor) -> tf.Tensor:
     """Returns each example's share of the batch loss, `[B]`: its weight divided by `count`.
 
-    Keras's reduction "sum over batch size" gives the same shares. `count` is the size of the
-    global batch, and `logits [B, K]` may be only a part of that batch.
+    Keras's reduction "sum over batch size" gives the same shares.
+
+    Args:
+        outputs: `[B, ..., K]`; they may be only a part of the global batch.
+        sample_weight: `[B]` or `[B, 1]`; None or one weight per position, which is a mask,
+            counts all examples the same.
+        count: size of the global batch.
     """
-    if sample_weight is None:
-        return tf.fill([tf.shape(logits)[0]], 1 / count)
+    if sample_weight is None or per_position(sample_weight, outputs):
+        return tf.fill([tf.shape(outputs)[0]], 1 / count)
     return tf.reshape(tf.cast(sample_weight, tf.float32), [-1]) / count
+
+
+def per_position(sample_weight: Any, outputs: tf.Tensor) -> bool:
+    """Returns whether sample weights are one per position of dense `outputs [B, ..., K]`."""
+    shape = sample_weight.shape
+    return outputs.shape.rank > 2 and shape.rank > 1 and shape[1:].num_elements() != 1

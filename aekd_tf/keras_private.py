@@ -43,6 +43,11 @@ def assert_compiled(model: keras.Model, method: str) -> None:
     model._assert_compile_called(method)
 
 
+def keras_mask(tensor: Any) -> Any:
+    """Returns the mask that Keras keeps beside a layer's output; None without."""
+    return getattr(tensor, "_keras_mask", None)
+
+
 def clip_gradients(optimizer: keras.optimizers.Optimizer, gradients: Sequence[Any]) -> list[Any]:
     """Returns the gradients as the optimizer clips them."""
     return optimizer._clip_gradients(gradients)

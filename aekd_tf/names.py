@@ -13,3 +13,12 @@ VOTES = ("majority", "mean")
 TEACHER_OUTPUTS = ("logits", "probabilities")
 CACHE_DTYPES = ("float16", "float32")
 DATASETS_IN_MEMORY = ("digits", "cifar10", "cifar100")
+HEADS = ("classes", "labels", "regression")
+HEAD_TITLES = {
+    "classes": "classes",
+    "labels": "independent labels",
+    "regression": "regression",
+}
+DISTILLATION_LOSSES = ("kl", "binary_kl", "mse", "cosine", "dkd", "averaged_outputs")
+HINT_LOSSES = ("mse", "attention")
+AS_OUTPUTS = "as_outputs"

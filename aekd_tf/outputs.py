@@ -10,6 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.keras_private import made_by
+from aekd_tf.refusals import refusal
+
+# Stands in a teacher's logits for a class that it does not know; the lowest float16.
+UNKNOWN = -65504.0
 
 _FUNCTIONS = {
     keras.activations.softmax: "softmax",
@@ -24,17 +28,20 @@ _FUNCTIONS = {
 _SHAPING = ("Cast", "Reshape", "Squeeze", "ExpandDims", "Identity", "Flatten", "Dropout", "Copy")
 
 
-def squashing(model: keras.Model) -> str | None:
+def squashing(model: keras.Model, key: Any = None) -> str | None:
     """Returns `"softmax"` or `"sigmoid"` if a model's graph ends in one, as far as it shows.
 
     Casts and reshapes behind it are passed over. A subclassed model does not show its graph.
+    `key` names one of several outputs.
     """
     if isinstance(model, keras.Sequential) and not model.built:
         return _of_operation(model.layers[-1]) if model.layers else None
     try:
+        if key is not None:
+            return _of_tensor(model.output[key])
         (tensor,) = model.outputs
         return _of_tensor(tensor)
-    except (AttributeError, TypeError, ValueError, IndexError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         return None
 
 
@@ -82,6 +89,77 @@ def rows_sum_to_1(outputs: Any) -> bool:
     # Half precision rounds each of K values and their sum; 1e-5 is float32's with some room.
     tolerance = max(1e-5, 8 * _rounding(given))
     return bool(np.abs(values.sum(-1) - 1).max() <= tolerance)
+
+
+def picked(structure: Any, key: Any) -> Any:
+    """Returns the part of a model's outputs that is distilled; all of them without a key."""
+    return structure if key is None else structure[key]
+
+
+def output_key(role: str, model: keras.Model, outputs: Any, output: Any) -> Any:
+    """Returns the key or index of an output in the structure that a model gives.
+
+    Args:
+        role: what messages call the model.
+        model: the model.
+        outputs: what it gave.
+        output: name or index; None for the only output.
+
+    Raises:
+        ValueError: no such output, or several outputs and none named; the message lists them.
+    """
+    if not isinstance(outputs, (dict, list, tuple)):
+        if output in (None, 0):
+            return None
+        raise refusal("no_such_output", role=role, name=model.name, output=output, outputs=["one"])
+    named = list(outputs) if isinstance(outputs, dict) else _output_names(model, len(outputs))
+    if output is None:
+        shown = (
+            named
+            if isinstance(outputs, dict)
+            else [f"{name} {tuple(part.shape)}" for name, part in zip(named, outputs, strict=True)]
+        )
+        raise refusal("several_outputs", role=role, name=model.name, outputs=shown)
+    if (
+        isinstance(output, int)
+        and not isinstance(output, bool)
+        and -len(named) <= output < len(named)
+    ):
+        return named[output] if isinstance(outputs, dict) else output % len(named)
+    if output not in named:
+        raise refusal("no_such_output", role=role, name=model.name, output=output, outputs=named)
+    return output if isinstance(outputs, dict) else named.index(output)
+
+
+def known_key(role: str, model: keras.Model, output: Any) -> Any:
+    """Returns `output_key` of a model whose graph shows its outputs; None for others."""
+    try:
+        outputs = model.output
+    except (AttributeError, ValueError):
+        return None
+    return output_key(role, model, outputs, output)
+
+
+def _output_names(model: keras.Model, count: int) -> list[str]:
+    names = list(getattr(model, "output_names", None) or [])
+    return names if len(names) == count else [str(index) for index in range(count)]
+
+
+def of_output(structure: Any, key: Any, model: keras.Model) -> Any:
+    """Returns the part of labels or sample weights that belongs to the output `key`.
+
+    They are one for all outputs, in the outputs' order, or by the outputs' names.
+    """
+    if key is None or structure is None:
+        return structure
+    if isinstance(structure, dict):
+        names = _output_names(model, len(structure))
+        name = key if isinstance(key, str) else names[key]
+        return structure.get(name)
+    if isinstance(structure, (list, tuple)):
+        names = _output_names(model, len(structure))
+        return structure[names.index(key) if isinstance(key, str) else key]
+    return structure
 
 
 def between_0_and_1(outputs: Any) -> bool:

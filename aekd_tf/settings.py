@@ -51,6 +51,10 @@ class Settings:
         if name in self._variables:
             self._variables[name].assign(number)
 
+    def names(self, start: str) -> list[str]:
+        """Returns the names that start so."""
+        return [name for name in self._checks if name.startswith(start)]
+
     def get(self, name: str) -> float:
         """Returns the present value; AttributeError before there is one."""
         if name not in self._given:
@@ -110,17 +114,42 @@ class LossSettings:
     temperature = setting("temperature", "T of the softened outputs, above 0.")
     student_loss_weight = setting("student_loss_weight", "Weight of the compiled loss.")
     kd_weight = setting("kd_weight", "The paper's lambda.")
-    hint_weight = setting("hint_weight", "The paper's beta.")
+
+    hint_weight = Setting(
+        lambda self: self._get_hint_weight(),
+        lambda self, value: self._set_hint_weight(value),
+        doc="The paper's beta: one number, or a list with one per hint if there are several.",
+    )
+
+    def _get_hint_weight(self) -> Any:
+        weights = [self._settings.get(name) for name in self._settings.names("hint_weight")]
+        return weights if len(weights) > 1 else weights[0]
+
+    def _hint_weight_config(self) -> Any:
+        names = self._settings.names("hint_weight")
+        weights = [self._settings.config(name) for name in names]
+        return weights if len(weights) > 1 else weights[0]
+
+    def _set_hint_weight(self, value: Any) -> None:
+        names = self._settings.names("hint_weight")
+        values = value if isinstance(value, (list, tuple)) else [value] * len(names)
+        if len(values) != len(names):
+            raise ValueError(
+                f"hint_weight has {len(values)} numbers for {len(names)} hints: give one number, "
+                "or one per hint"
+            )
+        for name, each in zip(names, values, strict=True):
+            self._settings.set(name, each)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras would track a setting's variable, train it and save it.
         if isinstance(getattr(type(self), name, None), Setting):
-            self._settings.set(name, value)
+            getattr(type(self), name).fset(self, value)
         else:
             super().__setattr__(name, value)
 
     @staticmethod
-    def _loss_settings(cached_temperature: float | None) -> Settings:
+    def _loss_settings(cached_temperature: float | None, num_hints: int) -> Settings:
         """Returns the settings; `cached_temperature` is the only one that a top-k cache allows."""
 
         def temperature(value: Any) -> float:
@@ -136,6 +165,7 @@ class LossSettings:
         def top_k(given: str) -> Exception:
             return refusal("top_k_temperature", cached=f"{cached_temperature:g}", given=given)
 
-        names = ("student_loss_weight", "kd_weight", "hint_weight")
+        hints = [f"hint_weight_{i}" for i in range(num_hints)] if num_hints > 1 else ["hint_weight"]
+        names = ("student_loss_weight", "kd_weight", *hints)
         weights = {name: functools.partial(check_number, name) for name in names}
         return Settings({"temperature": temperature, **weights}, followed)

@@ -334,8 +334,8 @@ def test_subclassed_student(teachers, toy_data):
 
 def test_a_weighting_of_ones_own(teachers, toy_data):
     class FirstTeacher(aekd_tf.Weighting):
-        def __call__(self, gram):
-            return tf.one_hot(0, gram.shape[-1]), tf.zeros([])
+        def weights(self, signals):
+            return tf.one_hot(0, signals.gram.shape[-1])
 
     history = fit(build(teachers, weighting=FirstTeacher()), toy_data)
     assert history["teacher_weight_0"] == [1, 1]

@@ -1,4 +1,4 @@
-"""Writes docs/what_can_go_wrong.md from the messages in aekd_tf/refusals.py.
+"""Writes docs/what_can_go_wrong.md from the messages in aekd_tf/refusals.
 
 python tools/write_refusals.py
 """
@@ -17,6 +17,7 @@ PARTS = {
     "student_probabilities": "Outputs and losses",
     "shared_variable": "Models and files",
     "no_loss": "Labels and settings",
+    "old_weighting": "Weightings and distillation losses",
     "not_a_dataset": "Data and installation",
 }
 

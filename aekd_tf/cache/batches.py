@@ -19,10 +19,11 @@ class CachedTeachers:
 
     Attributes:
         count: M.
-        feature_shapes: shapes of the M feature maps without the batch axis; None if batches
-            bring none.
+        feature_shapes: shapes of the M feature maps without the batch axis, of several hints
+            one after the other; None if batches bring none.
         temperature: the only temperature at which the cached logits are right, as a top-k
             cache's are; None for any.
+        specialists: whether a teacher does not know some of the classes.
 
     Raises:
         ValueError: a count below 1, or another number of shapes.
@@ -31,12 +32,13 @@ class CachedTeachers:
     count: int
     feature_shapes: Sequence[Sequence[int]] | None = None
     temperature: float | None = None
+    specialists: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"an ensemble requires at least one teacher, got {self.count}")
         shapes = self.feature_shapes
-        if shapes is not None and len(shapes) != self.count:
+        if shapes is not None and (not shapes or len(shapes) % self.count):
             raise ValueError(
                 f"{len(shapes)} feature shapes for {self.count} teachers: give one per teacher"
             )
@@ -57,10 +59,10 @@ def teacher_outputs(
     teachers: TeacherEnsemble | CachedTeachers,
     inputs: Any,
     given: dict[str, Any],
-    layers: Sequence[keras.layers.Layer],
-    pooling: int | None,
-) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-    """Returns logits `[M, B, K]` and, unless `pooling` is None, M pooled feature maps.
+    layers: Sequence[Sequence[keras.layers.Layer]],
+    pooling: Sequence[int],
+) -> tuple[tf.Tensor, Sequence[Sequence[tf.Tensor]]]:
+    """Returns outputs `[M, B, ..., K]` and, per hint, M pooled feature maps.
 
     Outputs in `given` are used; the teachers compute the others.
 
@@ -68,33 +70,36 @@ def teacher_outputs(
         teachers: the models, or what stands for them.
         inputs: the batch for the models.
         given: the teachers' outputs that came with the batch, by name.
-        layers: the M layers that give feature maps.
-        pooling: side of the squares that feature maps are averaged over, in pixels.
+        layers: per hint, the M layers that give feature maps.
+        pooling: per hint, the side of the squares that maps are averaged over, in pixels.
 
     Raises:
         ValueError: outputs of another number of teachers, or missing outputs when the teachers
             are not loaded.
     """
     logits, maps = given.get("teacher_logits"), given.get("teacher_features", ())
+    # Of several hints one after the other.
+    maps = [maps[start : start + len(teachers)] for start in range(0, len(maps), len(teachers))]
     if logits is not None:
         if logits.shape[1] != len(teachers):
             raise ValueError(
                 f"batches bring logits of {logits.shape[1]} teachers, the distiller has "
                 f"{len(teachers)}: fill the cache with the same teachers"
             )
-        logits = tf.transpose(tf.cast(logits, tf.float32), [1, 0, 2])
-    if logits is not None and (pooling is None or maps):
-        return logits, maps
+        axes = [1, 0, *range(2, logits.shape.rank)]
+        logits = tf.transpose(tf.cast(logits, tf.float32), axes)
+    if logits is not None and len(maps) >= len(pooling):
+        return logits, maps[: len(pooling)]
     if isinstance(teachers, CachedTeachers):
         raise ValueError(
             "batches bring no outputs of the teachers: train on "
             "data.training_pipeline(..., teacher_outputs=cache.read), with hints "
             "functools.partial(cache.read, hints=True), or give the teachers"
         )
-    if pooling is None:
+    if not pooling:
         return teachers.logits(inputs), ()
-    computed, maps = teachers.logits_and_features(inputs, layers)
-    return (
-        computed if logits is None else logits,
-        [pooled(features, pooling) for features in maps],
-    )
+    computed, computed_maps = teachers.logits_and_features(inputs, layers)
+    return computed if logits is None else logits, [
+        [pooled(features, side) for features in each]
+        for each, side in zip(computed_maps, pooling, strict=True)
+    ]

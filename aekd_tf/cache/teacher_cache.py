@@ -26,11 +26,13 @@ from aekd_tf.cache.store import ViewFile, recorded
 from aekd_tf.cache.top_k import expand, keep_top_k
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
+from aekd_tf.names import HEADS
+from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.identity import TeacherSource
 from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import Hints, find_layer, pooled, pooled_shape
+from aekd_tf.terms.hints import Hints, find_layer, listed, pooled, pooled_shape
 
 
 class TeacherCache:
@@ -42,8 +44,11 @@ class TeacherCache:
         views: which views.
         batch_size: images per forward pass of the teachers. A run equals the uncached run bit
             for bit if both have the same batch size.
-        hints: names the feature maps to store too, and their pooling; None for none.
+        hints: `Hints`, or a list of them: the feature maps to store too, and their pooling;
+            None for none.
         split: `"train"`, or `"test"` for one view of the test images, not augmented.
+        head: what the teachers' outputs are, as for `TeacherEnsemble`. Other outputs than
+            classes may have any shape.
 
     Raises:
         ValueError: a data set that is read from disk, several views or hints of the test
@@ -68,8 +73,9 @@ class TeacherCache:
         dataset: data.Dataset,
         views: Views,
         batch_size: int = 64,
-        hints: Hints | None = None,
+        hints: str | Hints | Sequence[str | Hints] | None = None,
         split: str = "train",
+        head: str = "classes",
     ):
         if not isinstance(dataset, data.Dataset):
             raise refusal("not_a_dataset", kind=type(dataset).__name__)
@@ -85,7 +91,8 @@ class TeacherCache:
             )
         self.directory = os.fspath(directory)
         self.dataset, self.views, self.batch_size = dataset, views, batch_size
-        self.hints, self.split = hints, split
+        check_choice("head", head, HEADS)
+        self.hints, self.split, self.head = listed(hints), split, head
         self.digests: list[str] = []
         self._logits: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
@@ -97,23 +104,28 @@ class TeacherCache:
             raise ValueError("the cache is empty: call fill first")
         shapes = [list(array.shape[2:]) for array in self._features]
         temperature = self.views.temperature if self.views.top_k is not None else None
-        return CachedTeachers(len(self._logits), shapes or None, temperature)
+        # Written in full by each teacher, so one example tells.
+        first = self._gather_logits(0, np.arange(min(1, self._examples)))
+        return CachedTeachers(
+            len(self._logits), shapes or None, temperature, bool((first < UNKNOWN / 2).any())
+        )
 
     def bytes_each(self, teacher: keras.Model | None = None) -> int:
         """Returns the size of one teacher's files; with hints that of `teacher`, the first."""
         count = self.views.count * self._examples
-        size = count * self._logits_type[1].itemsize * int(np.prod(self._logits_type[0]))
-        if self.hints is not None:
+        shape, dtype = self._logits_type((self.dataset.num_classes,))
+        size = count * dtype.itemsize * int(np.prod(shape))
+        for hints in self.hints:
             assert teacher is not None
-            layers = self.hints.teachers
+            layers = hints.teachers
             layer = layers if isinstance(layers, str) else layers[0]
-            shape = self._feature_shape(teacher, layer)
+            shape = self._feature_shape(teacher, layer, hints)
             size += count * int(np.prod(shape)) * np.dtype(self.views.dtype).itemsize
         return size
 
     def holds(self, path: str, name: str, teacher: int = 0, num_teachers: int = 1) -> bool:
         """Tells whether all outputs of the teacher in a `.keras` file are stored, unverified."""
-        stems = self._stems(name, self._layer(teacher, num_teachers))
+        stems = self._stems(name, self._layers(teacher, num_teachers))
         if not os.path.exists(path):
             return False
         digest = files.sha256(path)
@@ -144,19 +156,20 @@ class TeacherCache:
                 augmentation; no part of it is used.
         """
         self.digests, self._logits, self._features, computed = [], [], [], 0
+        maps: list[list[np.ndarray]] = []
         for name in names:
             if list(names).count(name) > 1:
                 raise refusal("same_name", name=name)
         os.makedirs(self.directory, exist_ok=True)
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = TeacherSource(teacher, safe_mode)
-            layer = self._layer(index, len(teachers))
-            digest = source.digest([recorded(stem) for stem in self._stems(name, layer)])
-            files = self._open(source, name, layer, digest)
+            layers = self._layers(index, len(teachers))
+            digest = source.digest([recorded(stem) for stem in self._stems(name, layers)])
+            files = self._open(source, name, layers, digest)
             missing = sorted({view for file in files for view in file.missing()})
             if missing:
                 computed += len(missing)
-                outputs = self._outputs(self._forward(source.model, layer), missing)
+                outputs = self._outputs(self._forward(source.model, layers), missing)
                 shown = tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" =")
                 for view, arrays in zip(shown, outputs, strict=True):
                     for file, values in zip(files, arrays, strict=True):
@@ -168,18 +181,21 @@ class TeacherCache:
                     file.write_manifest()
             self.digests.append(digest)
             self._logits.append(files[0].read())
-            self._features += [file.read() for file in files[1:]]
+            maps.append([file.read() for file in files[1:]])
+        self._features = [array for of_hint in zip(*maps, strict=True) for array in of_hint]
         return computed
 
     def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
         """Reads the outputs for one view of the examples `indices [B]`, inside `tf.data`.
 
         Returns:
-            `"teacher_logits"`, `[B, M, K]` float32; with `hints` also `"teacher_features"`, a
-            tuple of M feature maps `[B, ...]` float32.
+            `"teacher_logits"`, `[B, M, ..., K]` float32; with `hints` also `"teacher_features"`, a
+            tuple of M feature maps `[B, ...]` float32, of several hints one after the other.
         """
         outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
-        shape = [None, len(self._logits), self.dataset.num_classes]
+        stored = self._logits[0].shape[2:]
+        stored = stored if self.views.top_k is None else (self.dataset.num_classes,)
+        shape = [None, len(self._logits), *stored]
         results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
@@ -191,7 +207,7 @@ class TeacherCache:
         return results
 
     def logits(self, view: int = 0) -> np.ndarray:
-        """Returns the logits of all examples of a view, in their order: `[M, N, K]` float32."""
+        """Returns the outputs of all examples of a view, in order: `[M, N, ..., K]` float32."""
         return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
 
     def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
@@ -207,63 +223,76 @@ class TeacherCache:
     def _examples(self) -> int:
         return len(self.dataset.train if self.split == "train" else self.dataset.test)
 
-    @functools.cached_property
-    def _logits_type(self) -> tuple[tuple[int, ...], np.dtype]:
-        """Returns the shape and dtype in which one example's logits are stored."""
+    def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
+        """Returns the shape and dtype in which one example's outputs are stored."""
         number, k = np.dtype(self.views.dtype), self.views.top_k
         if k is None:
-            return (self.dataset.num_classes,), number
+            return outputs, number
         classes = np.dtype(np.uint16 if self.dataset.num_classes <= 2**16 else np.uint32)
         fields = [("logits", number, (k,)), ("classes", classes, (k,)), ("others", number)]
         return (), np.dtype(fields)
 
-    def _layer(self, teacher: int, num_teachers: int) -> str | None:
-        return None if self.hints is None else self.hints.teacher_layers(num_teachers)[teacher]
+    def _layers(self, teacher: int, num_teachers: int) -> list[str]:
+        """Returns the layer that gives a teacher's feature map, per hint."""
+        return [hints.teacher_layers(num_teachers)[teacher] for hints in self.hints]
 
-    def _stems(self, name: str, layer: str | None) -> list[str]:
+    def _stems(self, name: str, layers: Sequence[str]) -> list[str]:
         """Returns the paths of a teacher's files without ending: logits, then feature maps."""
         stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
-        return [stem] if layer is None else [stem, f"{stem}.{layer}"]
+        # Two hints may share a layer, with another pooling.
+        again = [f".{layers[:index].count(layer)}" for index, layer in enumerate(layers)]
+        endings = ["" if number == ".0" else number for number in again]
+        return [stem, *(f"{stem}.{one}{two}" for one, two in zip(layers, endings, strict=True))]
 
     def _open(
-        self, source: TeacherSource, name: str, layer: str | None, digest: str
+        self, source: TeacherSource, name: str, layers: Sequence[str], digest: str
     ) -> list[ViewFile]:
-        stems, count = self._stems(name, layer), (self.views.count, self._examples)
+        stems, count = self._stems(name, layers), (self.views.count, self._examples)
         identity = {**self._identity, "teacher": digest}
-        shape, dtype = self._logits_type
+        shape, dtype = self._logits_type(self._output_shape(source, stems[0]))
         selection = {"top_k": self.views.top_k, "temperature": self.views.temperature}
         selection = selection if self.views.top_k is not None else {}
         files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection})]
-        if layer is not None:
-            assert self.hints is not None
-            known = recorded(stems[1]).get("shape")
+        for stem, layer, hints in zip(stems[1:], layers, self.hints, strict=True):
+            known = recorded(stem).get("shape")
             shape = (
                 tuple(known[2:])
                 if isinstance(known, list)
-                else self._feature_shape(source.model, layer)
+                else self._feature_shape(source.model, layer, hints)
             )
-            feature = {"layer": layer, "pooling": self.hints.pooling}
+            feature = {"layer": layer, "pooling": hints.pooling}
             content = {**identity, "feature": feature}
-            files.append(ViewFile(stems[1], (*count, *shape), np.dtype(self.views.dtype), content))
+            files.append(ViewFile(stem, (*count, *shape), np.dtype(self.views.dtype), content))
         return files
 
-    def _feature_shape(self, teacher: keras.Model, layer: str) -> tuple[int, ...]:
-        assert self.hints is not None
+    def _output_shape(self, source: TeacherSource, stem: str) -> tuple[int, ...]:
+        """Returns the shape of a teacher's outputs for one example."""
+        known = recorded(stem).get("shape")
+        if self.head == "classes":
+            return (self.dataset.num_classes,)
+        if isinstance(known, list):
+            return tuple(known[2:])
+        images = keras.KerasTensor((None, *self.dataset.image_shape))
+        return tuple(source.model.compute_output_spec(images, training=False).shape[1:])
+
+    def _feature_shape(self, teacher: keras.Model, layer: str, hints: Hints) -> tuple[int, ...]:
         shape = feature_shape(
             teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
         )
-        return pooled_shape(shape, self.hints.pooling)[1:]
+        return pooled_shape(shape, hints.pooling)[1:]
 
-    def _forward(self, teacher: keras.Model, layer: str | None) -> Any:
-        """Returns a traced function of images: logits and, with a layer, a pooled feature map."""
-        ensemble = TeacherEnsemble([teacher])
-        if layer is None:
+    def _forward(self, teacher: keras.Model, layers: Sequence[str]) -> Any:
+        """Returns a traced function of images: logits, then a pooled feature map per hint."""
+        ensemble = TeacherEnsemble([teacher], head=self.head)
+        if not layers:
             return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
-        hint_layer, pooling = find_layer(teacher, layer), self.hints.pooling if self.hints else 1
+        found = [[find_layer(teacher, layer)] for layer in layers]
 
         def forward(images: tf.Tensor) -> list[tf.Tensor]:
-            logits, maps = ensemble.logits_and_features(images, [hint_layer])
-            return [logits[0], tf.cast(pooled(maps[0], pooling), tf.float32)]
+            logits, maps = ensemble.logits_and_features(images, found)
+            pairs = zip(maps, self.hints, strict=True)
+            pooled_maps = [pooled(features[0], hints.pooling) for features, hints in pairs]
+            return [logits[0], *(tf.cast(features, tf.float32) for features in pooled_maps)]
 
         return tf.function(forward, autograph=False)
 
@@ -290,7 +319,7 @@ class TeacherCache:
         if self.views.top_k is None:
             stored = self._clipped(logits)
         else:
-            stored = np.empty(len(logits), self._logits_type[1])
+            stored = np.empty(len(logits), self._logits_type(logits.shape[1:])[1])
             values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
             stored["logits"], stored["classes"] = self._clipped(values), classes
             stored["others"] = self._clipped(others)

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.losses.kl import distillation_loss
+from aekd_tf.losses.base import mean_over_positions
+from aekd_tf.losses.kl import KL, distillation_loss
 
 
-def averaged_outputs_loss(
-    teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float, weights: tf.Tensor
-) -> tf.Tensor:
-    """Computes `distillation_loss` against the mean of the teachers' softened outputs (Eq. 2).
+@keras.saving.register_keras_serializable("aekd_tf")
+class AveragedOutputs(KL):
+    """`"averaged_outputs"`: one softened KL against the teachers' weighted mean (Eq. 2).
 
-    Args:
-        teacher_logits: `[M, B, K]`.
-        student_logits: `[B, K]`.
-        temperature: T > 0.
-        weights: `[M]`, weights of the mean: equal, and 0 for a teacher that is left out.
+        T^2 * KL(sum_m w_m softmax(a_m / T) || softmax(a_s / T))
 
-    Returns:
-        `[B]` float32; zero if all weights are zero.
+    It has the gradient of the weighted `"kl"` losses (Proposition 1). Weightings see the losses
+    of `"kl"`.
     """
-    outputs = tf.nn.softmax(tf.cast(teacher_logits, tf.float32) / temperature)
-    mean = tf.tensordot(weights, outputs, 1)
-    mean = tf.maximum(mean, np.finfo(np.float32).tiny)
-    loss = distillation_loss(temperature * tf.math.log(mean), student_logits, temperature)
-    return tf.reduce_sum(weights) * loss
+
+    name = "averaged_outputs"
+    masks = False  # the mean would have no probability for a class that one does not know
+
+    def combined(
+        self,
+        weights: tf.Tensor,
+        losses: tf.Tensor,
+        teacher_outputs: tf.Tensor,
+        student_outputs: tf.Tensor,
+        temperature: Any,
+        mask: Any = None,
+    ) -> tf.Tensor:
+        outputs = tf.nn.softmax(tf.cast(teacher_outputs, tf.float32) / temperature)
+        mean = tf.maximum(_weighted(weights, outputs), np.finfo(np.float32).tiny)
+        loss = distillation_loss(temperature * tf.math.log(mean), student_outputs, temperature)
+        return tf.reduce_sum(weights, 0) * mean_over_positions(loss[None], mask)[0]
+
+
+def _weighted(weights: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Returns the sum over teachers of `outputs [M, B, ..., K]` by `weights` `[M]` or `[M, B]`."""
+    if weights.shape.rank == 1:
+        return tf.tensordot(weights, outputs, 1)
+    while weights.shape.rank < outputs.shape.rank:
+        weights = weights[..., None]
+    return tf.reduce_sum(weights * outputs, 0)

@@ -50,12 +50,14 @@ def loss_name(loss: Any) -> str:
     return getattr(loss, "__name__", None) or type(loss).__name__
 
 
-def check_compiled_losses(losses: Any, student: str) -> None:
-    """Refuses losses for probabilities, independent labels or regression.
+def check_compiled_losses(losses: Any, student: str, head: str, logits: bool) -> None:
+    """Refuses losses that do not fit the head of what is distilled.
 
     Args:
         losses: what was compiled: one, or a structure of them; own losses pass.
         student: its name, for the message.
+        head: `"classes"`, `"labels"` or `"regression"`, which any loss fits.
+        logits: whether the student gives logits.
 
     Raises:
         ValueError: a loss does not fit; the message names it.
@@ -63,11 +65,15 @@ def check_compiled_losses(losses: Any, student: str) -> None:
     for loss in keras.tree.flatten(losses):
         kind, from_logits = _kind(loss)
         named = {"loss": loss_name(loss), "student": student, "name": student}
-        if kind in _LABELS:
+        if head == "labels" and kind in (*_CLASSES, *_REGRESSION):
+            raise refusal("loss_not_of_labels", **named)
+        if not logits or head == "regression":
+            continue
+        if head == "classes" and kind in _LABELS:
             raise refusal("loss_of_labels", **named)
-        if kind in _REGRESSION:
+        if head == "classes" and kind in _REGRESSION:
             raise refusal("loss_of_regression", **named)
-        if kind in _PROBABILITIES or (kind in _CLASSES and not from_logits):
+        if kind in _PROBABILITIES or (kind in (*_CLASSES, *_LABELS) and not from_logits):
             raise refusal("loss_of_probabilities", **named)
 
 

@@ -1,8 +1,14 @@
-"""The distillation loss, per example, in float32 whatever the compute dtype."""
+"""The softened Kullback-Leibler divergence, per example, in float32 whatever the compute dtype."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import tensorflow as tf
+
+from aekd_tf.losses.base import DistillationLoss
+from aekd_tf.refusals import refusal
 
 
 def distillation_loss(
@@ -33,11 +39,24 @@ def distillation_loss(
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
 
 
-def check_classes(student: str, logits: tf.Tensor, teacher_logits: tf.Tensor) -> None:
-    """Raises ValueError unless `logits [B, K]` and `teacher_logits [M, B, K]` fit each other."""
-    if logits.shape.rank != 2 or logits.shape[-1] != teacher_logits.shape[-1]:
-        raise ValueError(
-            f"student {student} gives {tuple(logits.shape)}, its teachers give "
-            f"{tuple(teacher_logits.shape[1:])}: both must be logits [batch, classes] of the "
-            "same classes"
-        )
+@keras.saving.register_keras_serializable("aekd_tf")
+class KL(DistillationLoss):
+    """`"kl"`: the softened KL divergence of classes, `distillation_loss` (Eq. 1)."""
+
+    name = "kl"
+    head = "classes"
+    takes_logits = True
+    masks = True
+    broadcasts = True
+
+    def call(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: Any
+    ) -> tf.Tensor:
+        check_several_classes(self.name, teacher_outputs)
+        return distillation_loss(teacher_outputs, student_outputs, temperature)
+
+
+def check_several_classes(loss: str, outputs: tf.Tensor) -> None:
+    """Refuses a softmax over one class, which has no gradient."""
+    if outputs.shape[-1] == 1:
+        raise refusal("one_class", loss=loss)

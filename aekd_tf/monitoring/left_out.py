@@ -20,7 +20,7 @@ class LeftOutTeachers(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         for name, value in (logs or {}).items():
-            match = re.fullmatch(r"(hint_)?teacher_left_out_(\d+)", name)
+            match = re.fullmatch(r"(hint_(?:\d+_)?)?teacher_left_out_(\d+)", name)
             if match is None or not float(value) or name in self._named:
                 continue
             self._named.add(name)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf.gradients import gradient_conflict
+from aekd_tf.signals import Signals
 from aekd_tf.training.replicas import num_replicas
 
 
@@ -33,10 +34,18 @@ class TeacherWeights(keras.metrics.Metric):
         self.left_out = self.add_weight(shape=(num_teachers,), initializer="zeros", name="left_out")
 
     def update_state(
-        self, weights: tf.Tensor, gap: tf.Tensor, gram: tf.Tensor, live: tf.Tensor
+        self,
+        weights: tf.Tensor,
+        gap: tf.Tensor,
+        gram: tf.Tensor,
+        live: tf.Tensor,
+        signals: Signals,
     ) -> None:
+        """Adds a step, with weights `[M]` or `[M, B]`; the latter count by their batch mean."""
         conflict = gradient_conflict(gram)
-        effective = tf.math.divide_no_nan(1.0, tf.reduce_sum(tf.square(weights)))
+        effective = tf.math.divide_no_nan(1.0, tf.reduce_sum(tf.square(weights), 0))
+        if weights.shape.rank == 2:
+            weights, effective = signals.batch_mean(weights), signals.batch_mean(effective)
         # Every replica counts the step, and their counts are summed.
         self.left_out.assign_add(tf.cast(~live, tf.float32) / num_replicas())
         values = tf.concat([weights, tf.stack([effective, gap, conflict])], 0)

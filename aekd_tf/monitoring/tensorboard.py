@@ -11,6 +11,9 @@ import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 
+# Starts the names of what belongs to a hint, numbered if there are several.
+HINT = r"(hint_(?:\d+_)?)"
+
 
 class DistillationTensorBoard(keras.callbacks.Callback):
     """Writes a distillation run to TensorBoard, in sections by topic.
@@ -45,8 +48,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         self._cosines: Any = None
         charts = [
             ("Teacher weights", "^teacher_weights/.*"),
-            ("Teacher weights of the hints", "^hint_teacher_weights/.*"),
-            ("Effective number of teachers", "(hint_)?teachers/effective_teachers$"),
+            ("Teacher weights of the hints", rf"^{HINT}teacher_weights/.*"),
+            ("Effective number of teachers", rf"{HINT}?teachers/effective_teachers$"),
             ("Losses", "loss/.*"),
             ("Accuracy", "accuracy/.*"),
         ]
@@ -126,11 +129,11 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
 
 def _tag(name: str) -> str:
-    if match := re.fullmatch(r"(hint_)?teacher_(weight|left_out)_(\d+)(_per_step)?", name):
+    if match := re.fullmatch(rf"{HINT}?teacher_(weight|left_out)_(\d+)(_per_step)?", name):
         section = "teacher_weights" if match[2] == "weight" else "teachers_left_out"
         return f"{match[1] or ''}{section}/teacher_{match[3]}{match[4] or ''}"
     if match := re.fullmatch(
-        r"(hint_)?((effective_teachers|qp_gap|gradient_conflict)(_per_step)?)", name
+        rf"{HINT}?((effective_teachers|qp_gap|gradient_conflict)(_per_step)?)", name
     ):
         return f"{match[1] or ''}teachers/{match[2]}"
     stem = name.removesuffix("_per_step")

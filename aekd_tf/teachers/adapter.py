@@ -11,6 +11,7 @@ import numpy as np
 
 from aekd_tf.checks import check_choice
 from aekd_tf.names import TEACHER_OUTPUTS
+from aekd_tf.outputs import UNKNOWN, known_key, output_key, picked, squashing
 from aekd_tf.refusals import refusal
 
 
@@ -28,14 +29,18 @@ class TeacherAdapter(keras.Model):
         preprocessing: a Keras layer, or a function of a batch of images, from the student's
             inputs (resized) to the model's, e.g. `keras.layers.Rescaling(1 / 127.5, -1)`. To
             save the distiller, a function must be registered with Keras.
-        outputs: `"logits"`, or `"probabilities"` if the model ends in a softmax; their
-            logarithms then serve as logits.
+        outputs: `"logits"`, or `"probabilities"` if the model ends in a softmax, whose
+            logarithms then serve as logits, or in a sigmoid, whose log-odds do.
         class_map: the index of the teacher's output for each of the student's classes; None
-            if both have the same class order.
+            if both have the same class order. In it, None stands for a class that the teacher
+            does not know: it then teaches the other classes alone.
+        output: name or index of the output that is distilled; None if the model has only one.
+        inputs: key of the model's inputs among the student's; None if it takes all of them.
 
     Raises:
-        ValueError: unknown `outputs`; a class map with a repeated or negative index, or one
-            beyond the model's outputs; a `model` that is not a Keras model.
+        ValueError: unknown `outputs`; a class map with a repeated or negative index, with None
+            alone, or with an index beyond the model's outputs; a `model` that is not a Keras
+            model; no such output or input.
 
     Example:
 
@@ -57,6 +62,8 @@ class TeacherAdapter(keras.Model):
         preprocessing: Callable[[Any], Any] | None = None,
         outputs: str = "logits",
         class_map: Sequence[Any] | None = None,
+        output: str | int | None = None,
+        inputs: str | int | None = None,
         **kwargs: Any,
     ):
         if not isinstance(model, keras.Model):
@@ -66,10 +73,9 @@ class TeacherAdapter(keras.Model):
         self.autocast = False
         check_choice("outputs", outputs, TEACHER_OUTPUTS)
         if class_map is not None:
-            if None in class_map:
-                raise refusal("class_map_none", index=list(class_map).index(None))
-            class_map = [int(index) for index in class_map]
-            if len(set(class_map)) < len(class_map) or min(class_map, default=-1) < 0:
+            class_map = [None if index is None else int(index) for index in class_map]
+            known = [index for index in class_map if index is not None]
+            if len(set(known)) < len(known) or min(known, default=-1) < 0:
                 raise ValueError(
                     f"class_map {class_map} must name each of the teacher's classes at most once"
                 )
@@ -78,6 +84,7 @@ class TeacherAdapter(keras.Model):
         self.preprocessing = preprocessing
         self.outputs_kind = outputs
         self.class_map = class_map
+        self.output_name, self.inputs_key = output, inputs
         if self.input_size:
             self.resizing = keras.layers.Resizing(*self.input_size)
 
@@ -85,28 +92,55 @@ class TeacherAdapter(keras.Model):
         """Returns logits `[B, K]` in the student's class order."""
         outputs = keras.ops.cast(self.model_outputs(inputs, training), "float32")
         if self.outputs_kind == "probabilities":
-            outputs = keras.ops.log(keras.ops.maximum(outputs, float(np.finfo(np.float32).tiny)))
+            tiny = float(np.finfo(np.float32).tiny)
+            log = keras.ops.log(keras.ops.maximum(outputs, tiny))
+            if self.ending == "sigmoid":
+                log -= keras.ops.log(keras.ops.maximum(1.0 - outputs, tiny))
+            outputs = log
         if self.class_map is None:
             return outputs
-        if max(self.class_map) >= outputs.shape[-1]:
+        known = [index is not None for index in self.class_map]
+        indices = [index or 0 for index in self.class_map]
+        if max(indices) >= outputs.shape[-1]:
             raise ValueError(
-                f"class_map names output {max(self.class_map)} of {self.model.name}, which has "
+                f"class_map names output {max(indices)} of {self.model.name}, which has "
                 f"{outputs.shape[-1]}: count its outputs from 0"
             )
-        return keras.ops.take(outputs, self.class_map, axis=-1)
+        outputs = keras.ops.take(outputs, indices, axis=-1)
+        return outputs if all(known) else keras.ops.where(known, outputs, UNKNOWN)
+
+    @property
+    def ending(self) -> str | None:
+        """The model's last operation if it is a `"softmax"` or `"sigmoid"`, as far as it shows."""
+        return squashing(self.model, known_key("teacher", self.model, self.output_name))
+
+    @property
+    def specialist(self) -> bool:
+        """Whether the teacher does not know some of the student's classes."""
+        return self.class_map is not None and None in self.class_map
 
     def model_outputs(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns what the adapted model gives for the student's inputs."""
-        x = self.resizing(inputs) if self.input_size else inputs
+        x = inputs
+        if self.inputs_key is not None:
+            given = list(range(len(x))) if isinstance(x, (list, tuple)) else list(x)
+            if isinstance(x, (dict, list, tuple)) and self.inputs_key not in given:
+                raise refusal(
+                    "no_such_input", name=self.name, inputs=given, key=repr(self.inputs_key)
+                )
+            x = x[self.inputs_key]
+        if self.input_size:
+            x = self.resizing(x)
         if self.preprocessing is not None:
             x = self.preprocessing(_as_the_model_would(x))
-        return self.model(x, training=training)
+        outputs = self.model(x, training=training)
+        return picked(outputs, output_key("teacher", self.model, outputs, self.output_name))
 
     def get_config(self) -> dict[str, Any]:
         preprocessing = self.preprocessing
         if _describing:
             preprocessing = None  # its code is looked at
-        elif not _can_be_found_again(preprocessing):
+        elif not can_be_found_again(preprocessing):
             function = getattr(self.preprocessing, "__qualname__", repr(self.preprocessing))
             raise refusal("preprocessing_unsaveable", name=self.name, function=function)
         return {
@@ -116,6 +150,8 @@ class TeacherAdapter(keras.Model):
             "preprocessing": preprocessing and keras.saving.serialize_keras_object(preprocessing),
             "outputs": self.outputs_kind,
             "class_map": None if self.class_map is None else list(self.class_map),
+            "output": self.output_name,
+            "inputs": self.inputs_key,
         }
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
@@ -166,8 +202,8 @@ def _as_the_model_would(x: Any) -> Any:
 _SMALL_INTEGERS = ("uint8", "int8", "uint16", "int16")
 
 
-def _can_be_found_again(preprocessing: Any) -> bool:
-    """Returns whether Keras would find a preprocessing when it loads a file."""
+def can_be_found_again(preprocessing: Any) -> bool:
+    """Returns whether Keras would find a function or object when it loads a file."""
     if preprocessing is None or isinstance(preprocessing, keras.layers.Layer):
         return True
     try:

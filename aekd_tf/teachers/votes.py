@@ -8,37 +8,58 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.outputs import are_probabilities
+from aekd_tf.outputs import UNKNOWN, are_probabilities
 from aekd_tf.refusals import refusal
 
 
-def vote_scores(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns scores `[B, K]` of both votes over `logits [M, B, K]`; the argmax is the answer."""
-    mean = tf.reduce_mean(tf.nn.softmax(logits), 0)
-    ballots = tf.one_hot(tf.argmax(logits, -1), logits.shape[-1])
+def vote_scores(outputs: tf.Tensor, head: str = "classes") -> dict[str, tf.Tensor]:
+    """Returns scores `[B, ..., K]` of both votes over `outputs [M, B, ..., K]`.
+
+    Of classes the argmax is the answer; a label is on above 1/2; a value is the answer itself.
+    """
+    if head == "regression":
+        mean = tf.reduce_mean(outputs, 0)
+        return {"majority": mean, "mean": mean}
     # Mean probability is at most 1, so this fraction of it can only break a tie.
-    shares = tf.reduce_mean(ballots, 0) + mean / (2 * logits.shape[0] + 1)
-    return {"majority": shares, "mean": mean}
+    room = 2 * outputs.shape[0] + 1
+    if head == "labels":
+        # A teacher has no vote on a label that it does not know.
+        known = tf.cast(outputs > UNKNOWN / 2, tf.float32)
+        voters = tf.maximum(tf.reduce_sum(known, 0), 1.0)
+        mean = tf.reduce_sum(known * tf.sigmoid(outputs), 0) / voters
+        on = tf.reduce_sum(known * tf.cast(outputs > 0, tf.float32), 0) / voters
+        shares = on + (mean - 0.5) / room
+        return {"majority": shares, "mean": mean}
+    mean = tf.reduce_mean(tf.nn.softmax(outputs), 0)
+    ballots = tf.one_hot(tf.argmax(outputs, -1), outputs.shape[-1])
+    return {"majority": tf.reduce_mean(ballots, 0) + mean / room, "mean": mean}
 
 
 def accuracies(
-    batches: Iterable[tuple[Any, Any]], names: Sequence[str], top_k: int | None = None
+    batches: Iterable[tuple[Any, Any, Any]], names: Sequence[str], top_k: int | None = None
 ) -> dict[str, Any]:
-    """Computes `TeacherEnsemble.evaluate` from batches of `(logits [M, B, K], labels)`."""
+    """Computes `TeacherEnsemble.evaluate` of classes.
+
+    Args:
+        batches: `(logits [M, B, ..., K], labels, sample_weight)`.
+        names: of the M teachers, for messages.
+        top_k: k of a second accuracy.
+    """
     # Not `in_top_k`: it calls every label right if a constant answer ties them all.
     ranks = [1] if top_k is None else [1, top_k]
     hits = np.zeros((len(ranks), len(names) + 2))
     count = 0
-    for logits, labels in batches:
-        labels = as_classes(labels, logits.shape[-1])
+    for logits, labels, weight in batches:
+        labels = as_classes(labels, logits.shape[1:])
         logits = tf.convert_to_tensor(logits)
         _check_logits(logits.numpy(), names)
+        counted = _counted(weight, labels.shape)
         votes = vote_scores(logits)
         answers = [*logits, votes["majority"], votes["mean"]]
         for row, k in zip(hits, ranks, strict=True):
             best = [tf.math.top_k(answer, k).indices.numpy() for answer in answers]
-            row += [np.sum(indices == labels[:, None]) for indices in best]
-        count += len(labels)
+            row += [np.sum((indices == labels[..., None]) & counted[..., None]) for indices in best]
+        count += int(counted.sum())
     results: dict[str, Any] = {}
     suffixes = ["", f"_top{top_k}"][: len(ranks)]
     for row, suffix in zip(hits / max(count, 1), suffixes, strict=True):
@@ -48,15 +69,91 @@ def accuracies(
     return results
 
 
-def as_classes(labels: Any, classes: int) -> np.ndarray:
-    """Returns integer labels `[N]`, from integers `[N]` or `[N, 1]` or one-hot rows `[N, K]`."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind in "iu" and labels.size == len(labels):
-        return labels.reshape(-1)
-    one_hot = labels.ndim == 2 and labels.shape[-1] == classes and np.isin(labels, (0, 1)).all()
+def of_labels(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
+    """Computes `TeacherEnsemble.evaluate` of independent labels."""
+    scores, truths = [], []
+    for logits, labels, weight in batches:
+        votes = vote_scores(logits, "labels")
+        each = [*(tf.sigmoid(part) for part in logits), votes["majority"], votes["mean"]]
+        truth = _targets(labels, logits.shape[1:])
+        if not np.isin(truth, (0, 1)).all():
+            raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
+        counted = _counted(weight, truth.shape[:-1])
+        scores.append(np.stack(each)[:, counted])
+        truths.append(truth[counted] > 0.5)
+    found, truth = np.concatenate(scores, 1), np.concatenate(truths)
+    right = ((found > 0.5) == truth).mean(1)
+    areas = np.array([[auc(s, t) for s, t in zip(f.T, truth.T, strict=True)] for f in found])
+    results: dict[str, Any] = {}
+    # A label that is always on or off has no AUC.
+    for figures, suffix in ((right, ""), (areas, "_auc")):
+        known = figures[:, ~np.isnan(figures).any(0)]
+        means = known.mean(1) if known.size else np.full(len(figures), np.nan)
+        results |= {
+            f"teachers{suffix}": means[:-2].tolist(),
+            f"majority_vote{suffix}": float(means[-2]),
+            f"mean_probability{suffix}": float(means[-1]),
+            f"per_label{suffix}": {
+                "teachers": figures[:-2].tolist(),
+                "majority_vote": figures[-2].tolist(),
+                "mean_probability": figures[-1].tolist(),
+            },
+        }
+    return results
+
+
+def errors(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
+    """Computes `TeacherEnsemble.evaluate` of regression: root mean squared errors."""
+    squares, count = 0.0, 0
+    for outputs, targets, weight in batches:
+        truth = _targets(targets, outputs.shape[1:])
+        counted = _counted(weight, truth.shape[:-1])
+        each = [*outputs, vote_scores(outputs, "regression")["mean"]]
+        difference = np.stack(each)[:, counted].astype(np.float64) - truth[counted]
+        squares = squares + (difference**2).sum((1, 2))
+        count += difference[0].size
+    roots = np.sqrt(np.asarray(squares) / max(count, 1))
+    return {"teachers": roots[:-1].tolist(), "mean": float(roots[-1])}
+
+
+def auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the area under the ROC curve; NaN if all are on, or all off."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else float("nan")
+
+
+def as_classes(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns integer labels `[N, ...]` for outputs `[N, ..., K]` of one model.
+
+    They are given as such, as `[N, ..., 1]` or as one-hot rows `[N, ..., K]`.
+    """
+    labels, classes = np.asarray(labels), outputs[-1]
+    positions = tuple(outputs[1:-1])
+    if labels.dtype.kind in "iu" and labels.shape[1:] in (positions, (*positions, 1)):
+        return labels.reshape(len(labels), *positions)
+    one_hot = labels.shape[1:] == (*positions, classes) and np.isin(labels, (0, 1)).all()
     if one_hot and (labels.sum(-1) == 1).all():
         return labels.argmax(-1)
-    raise refusal("labels_not_classes", dtype=labels.dtype, shape=labels.shape, classes=classes)
+    raise refusal(
+        "labels_not_classes", dtype=labels.dtype, shape=str(labels.shape), classes=classes
+    )
+
+
+def _targets(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns labels or values in the shape of one model's outputs."""
+    labels = np.asarray(labels, np.float64)
+    shape = (len(labels), *outputs[1:])
+    if labels.size != np.prod(shape):
+        raise refusal("targets_shape", shape=str(labels.shape), outputs=str(tuple(outputs)))
+    return labels.reshape(shape)
+
+
+def _counted(weight: Any, positions: tuple[int, ...]) -> np.ndarray:
+    """Returns which positions count, bool: all, or those of a nonzero weight."""
+    if weight is None or len(positions) < 2 or np.ndim(weight) < len(positions):
+        return np.ones(positions, bool)
+    return np.asarray(weight).reshape(positions) != 0
 
 
 def _check_logits(logits: np.ndarray, names: Sequence[str]) -> None:

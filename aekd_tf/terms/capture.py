@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -56,21 +56,24 @@ def _recording(layer: keras.layers.Layer, listeners: dict[int, list[list[Any]]])
 
 
 def with_features(
-    model: keras.Model, layer: keras.layers.Layer, inputs: Any, training: bool
-) -> tuple[Any, tf.Tensor]:
-    """Returns the outputs of `model` and those of its `layer`, from one forward pass.
+    model: keras.Model, layers: Sequence[keras.layers.Layer], inputs: Any, training: bool
+) -> tuple[Any, list[tf.Tensor]]:
+    """Returns the outputs of `model` and those of its `layers`, from one forward pass.
 
     Raises:
-        ValueError: the model does not call the layer exactly once.
+        ValueError: the model does not call a layer exactly once.
     """
-    with captured(layer) as features:
+    with contextlib.ExitStack() as stack:
+        # Two hints may share a layer.
+        captures = {id(layer): stack.enter_context(captured(layer)) for layer in set(layers)}
         outputs = model(inputs, training=training)
-    if len(features) != 1:
-        raise ValueError(
-            f"{model.name} calls its layer {layer.name!r} {len(features)} times per forward pass: "
-            "a hint requires a layer that is called once"
-        )
-    return outputs, tf.convert_to_tensor(features[0])
+    for layer in layers:
+        if len(captures[id(layer)]) != 1:
+            raise ValueError(
+                f"{model.name} calls its layer {layer.name!r} {len(captures[id(layer)])} times per "
+                "forward pass: a hint requires a layer that is called once"
+            )
+    return outputs, [tf.convert_to_tensor(captures[id(layer)][0]) for layer in layers]
 
 
 def feature_shape(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from aekd_tf import losses, weightings
 from aekd_tf.keras_private import flatten_layers
+from aekd_tf.names import AS_OUTPUTS, HINT_LOSSES
+from aekd_tf.refusals import refusal
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class Hints:
-    """The feature maps that are compared, and the first epoch that compares them.
+    """The feature maps that are compared, and how.
+
+    Maps are `[B, h, w, c]` of images, `[B, t, c]` of sequences or vectors `[B, c]`.
 
     Args:
         student: name of the student's layer, e.g. `"stage2"`; it may be nested.
@@ -23,10 +27,19 @@ class Hints:
         first_epoch: first epoch with the hint term, counted from 1; the authors' code starts
             with epoch 2. It takes effect in `fit`.
         pooling: side of the squares, in pixels, that both maps are averaged over before the
-            comparison. Cached maps shrink by its square. 1 leaves the maps as they are.
+            comparison; steps in time for sequences. Cached maps shrink by its square. 1 leaves
+            the maps as they are.
+        weighting: a `Weighting` or its name; `"as_outputs"` for the weights of the teachers'
+            outputs; None for the distiller's `hint_weighting`.
+        loss: `"mse"` for `hint_loss` after a regressor (Eq. 5); `"attention"` for
+            `attention_loss`, which requires no regressor; or another distillation loss between
+            the teacher's map and the regressor's.
+        activation: of the regressors: `"relu"` as the authors have it, or None for maps that
+            can be negative.
 
     Raises:
-        ValueError: an empty name, `first_epoch` or `pooling` below 1.
+        ValueError: an empty name, `first_epoch` or `pooling` below 1, an unknown loss or
+            activation.
     """
 
     def __init__(
@@ -35,6 +48,10 @@ class Hints:
         teachers: str | Sequence[str] | None = None,
         first_epoch: int = 1,
         pooling: int = 1,
+        *,
+        weighting: Any = None,
+        loss: Any = "mse",
+        activation: Any = "relu",
     ):
         teachers = student if teachers is None else teachers
         teachers = teachers if isinstance(teachers, str) else list(teachers)
@@ -47,6 +64,17 @@ class Hints:
             raise ValueError(f"pooling is {pooling}: give 1 for none, or more pixels")
         self.student, self.teachers, self.first_epoch = student, teachers, int(first_epoch)
         self.pooling = int(pooling)
+        self.weighting = weighting if weighting in (None, AS_OUTPUTS) else weightings.get(weighting)
+        named = loss in HINT_LOSSES if isinstance(loss, str) else False
+        self.loss = loss if named else losses.get(loss)
+        if not (activation is None or callable(activation)):
+            check_activation(activation)
+        self.activation = activation
+
+    @property
+    def regressed(self) -> bool:
+        """Whether regressors stand between the student's map and the teachers'."""
+        return self.loss != "attention"
 
     def teacher_layers(self, num_teachers: int) -> list[str]:
         """Returns one layer name per teacher; ValueError if their number differs."""
@@ -65,24 +93,45 @@ class Hints:
             "teachers": self.teachers,
             "first_epoch": self.first_epoch,
             "pooling": self.pooling,
+            **{
+                name: _serialized(getattr(self, name))
+                for name in ("weighting", "loss", "activation")
+            },
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Hints:
+        config = dict(config)
+        for name in ("weighting", "loss", "activation"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
 
 
-@dataclasses.dataclass(frozen=True)
-class HintLayers:
-    """Layers of student and teachers, which Keras must not track as the distiller's own."""
+def check_activation(activation: str) -> None:
+    """Raises ValueError unless Keras knows an activation of that name."""
+    try:
+        keras.activations.get(activation)
+    except ValueError:
+        raise ValueError(
+            f"activation is {activation!r}: give 'relu', None, or another activation of Keras"
+        ) from None
 
-    student: keras.layers.Layer
-    teachers: list[keras.layers.Layer]
+
+def _serialized(value: Any) -> Any:
+    return (
+        value
+        if value is None or isinstance(value, str)
+        else keras.saving.serialize_keras_object(value)
+    )
 
 
 def pooled(features: tf.Tensor, pooling: int) -> tf.Tensor:
-    """Averages `features [B, h, w, c]` over squares of `pooling` by `pooling` pixels."""
-    return tf.nn.avg_pool2d(features, pooling, pooling, "VALID") if pooling > 1 else features
+    """Averages `features [B, h, w, c]` over squares of pixels, `[B, t, c]` over steps in time."""
+    if pooling == 1:
+        return features
+    average = tf.nn.avg_pool2d if len(features.shape) == 4 else tf.nn.avg_pool1d
+    return average(features, pooling, pooling, "VALID")
 
 
 def pooled_shape(shape: Sequence[Any], pooling: int) -> tuple[Any, ...]:
@@ -90,19 +139,36 @@ def pooled_shape(shape: Sequence[Any], pooling: int) -> tuple[Any, ...]:
     shape = tuple(shape)
     if pooling == 1:
         return shape
-    if len(shape) != 4 or None in shape[1:] or min(shape[1:3]) < pooling:
+    sides = shape[1:-1]
+    if len(shape) not in (3, 4) or None in shape[1:] or min(sides) < pooling:
         raise ValueError(f"feature map {shape[1:]} cannot be pooled by {pooling}: pool by less")
-    return shape[0], shape[1] // pooling, shape[2] // pooling, shape[3]
+    return (shape[0], *(side // pooling for side in sides), shape[-1])
 
 
 class HintStart(keras.callbacks.Callback):
-    """Switches the hint term on at its first epoch."""
+    """Switches each hint term on at its first epoch."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.model._hint_scale.assign(float(epoch + 1 >= self.model.hints.first_epoch))
+        for term in self.model._terms.features:
+            term.start.assign(float(epoch + 1 >= term.hints.first_epoch))
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.model._hint_scale.assign(1.0)
+        for term in self.model._terms.features:
+            term.start.assign(1.0)
+
+
+def listed(hints: Any) -> list[Hints]:
+    """Returns hints as a list, of None, a layer's name, `Hints`, or a list of these.
+
+    Raises:
+        TypeError: something else.
+    """
+    given = [] if hints is None else hints if isinstance(hints, (list, tuple)) else [hints]
+    found = [Hints(each) if isinstance(each, str) else each for each in given]
+    for each in found:
+        if not isinstance(each, Hints):
+            raise refusal("not_hints", kind=type(each).__name__)
+    return found
 
 
 def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
@@ -120,6 +186,37 @@ def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
     """
     difference = tf.cast(teacher_features, tf.float32) - tf.cast(regressed, tf.float32)
     return tf.reduce_mean(tf.square(difference), list(range(1, difference.shape.rank))) / 2
+
+
+def attention_loss(teacher_features: tf.Tensor, student_features: tf.Tensor) -> tf.Tensor:
+    """Computes the squared distance of attention maps, which say where a network looks.
+
+    An attention map is the mean over channels of the squared features, scaled to unit length
+    over the positions. The student's is resized bilinearly if the sizes differ.
+
+    Args:
+        teacher_features: `[B, h, w, c]` or `[B, t, c]`, any float dtype.
+        student_features: the same rank; its sizes and channels may differ.
+
+    Returns:
+        `[B]` float32, from 0 to 2.
+
+    Reference:
+        Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017.
+    """
+    teacher, student = (
+        tf.reduce_mean(tf.square(tf.cast(features, tf.float32)), -1, keepdims=True)
+        for features in (teacher_features, student_features)
+    )
+    sizes = teacher.shape[1:-1]
+    if student.shape[1:-1] != sizes:
+        if teacher.shape.rank == 3:
+            student = tf.image.resize(student[:, :, None], [sizes[0], 1])[:, :, 0]
+        else:
+            student = tf.image.resize(student, sizes)
+    count = sizes.num_elements()
+    unit = [tf.math.l2_normalize(tf.reshape(a, [-1, count]), -1) for a in (teacher, student)]
+    return tf.reduce_sum(tf.square(unit[0] - unit[1]), -1)
 
 
 def find_layer(model: keras.Model, name: str) -> keras.layers.Layer:

@@ -12,6 +12,7 @@ from aekd_tf.checks import check_choice, check_tolerance
 from aekd_tf.names import BATCH_GRADIENTS, REFERENCE_SOLVERS, SOLVERS
 from aekd_tf.qp.solve import solve_capped_simplex_qp
 from aekd_tf.settings import Settings, setting
+from aekd_tf.signals import Signals
 from aekd_tf.weightings.base import Weighting, uniform_among
 
 
@@ -64,15 +65,9 @@ class AdaptiveWeighting(Weighting):
         self._settings.steps = steps
         self._settings.make_variables()
 
-    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        size = gram.shape[-1]
-        # One teacher takes all the weight, whatever the cap.
-        uniform = tf.fill([size], tf.constant(1 / size, gram.dtype))
-        cap = self._settings.tensor("tolerance") if size > 1 else 1.0
-        return self._solve(gram, cap, uniform)
-
-    def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Solves the QP over the live teachers; their cap is at least one over their number."""
+    def weights(self, signals: Signals) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Solves the program over the live teachers, whose cap is at least 1 / their number."""
+        gram, live = signals.gram, signals.live
         uniform = uniform_among(live)
         # One teacher takes all the weight, whatever the cap.
         cap = self._settings.tensor("tolerance") if gram.shape[-1] > 1 else 1.0
@@ -80,7 +75,7 @@ class AdaptiveWeighting(Weighting):
         caps = tf.where(tf.reduce_any(live), caps, 1.0)
         gram = tf.where(live[:, None] & live[None, :], gram, 0.0)
         weights, gap = self._solve(gram, caps, uniform)
-        return tf.where(live, weights, 0.0), gap
+        return weights, {"qp_gap": gap}
 
     def _solve(
         self, gram: tf.Tensor, tolerance: Any, uniform: tf.Tensor

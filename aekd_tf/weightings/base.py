@@ -1,49 +1,108 @@
-"""The base of weightings, which turn the teachers' Gram matrix into teacher weights."""
+"""The base of weightings, which turn what a step knows into teacher weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from aekd_tf.refusals import refusal
+from aekd_tf.signals import FIELDS, Signals
 
 
 class Weighting:
-    """Base of all weightings; subclass it to try one of your own.
+    """Base of all weightings; a subclass overrides `weights`.
 
     Attributes:
-        batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch.
+        needs: names of the fields of `Signals` that `weights` reads.
+        batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch for
+            `signals.gram`.
         leaves_graph: True if XLA cannot compile the weighting.
-        average: `"losses"`, or `"outputs"` if one loss against the mean of the teachers'
-            softened outputs replaces the weighted losses.
+
+    Example:
+
+        class Surest(Weighting):
+            needs = ("losses",)
+
+            def weights(self, signals):
+                return tf.nn.softmax(-signals.batch_mean(signals.losses))
     """
 
+    needs: tuple[str, ...] = ("gram",)
     batch_gradient: str = "mean"
     leaves_graph: bool = False
-    average: str = "losses"
+
+    def weights(self, signals: Signals) -> Any:
+        """Returns the weights, at least 0, that sum to 1 over the teachers.
+
+        Args:
+            signals: the fields that `needs` lists.
+
+        Returns:
+            `[M]` or `[M, B]`, or `(weights, diagnostics)`, such as `{"qp_gap": gap}`. The
+            weights of teachers that are not live are ignored.
+        """
+        raise NotImplementedError
+
+    def __call__(self, signals: Signals) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Returns weights among the live teachers, and diagnostics.
+
+        The weight of a teacher that is not live is zero. Its weight is shared among the live
+        teachers in proportion. All weights are zero if no teacher is live.
+
+        Returns:
+            `[M]` or `[M, B]` float32 without a gradient, and `{"qp_gap": []}`, which is 0
+            without a program.
+
+        Raises:
+            ValueError: weights of another shape; the message names the class.
+        """
+        if not isinstance(signals, Signals):
+            raise refusal("not_signals", name=type(self).__name__, kind=type(signals).__name__)
+        found = self.weights(signals)
+        weights, diagnostics = found if isinstance(found, tuple) else (found, {})
+        weights = tf.stop_gradient(tf.cast(tf.convert_to_tensor(weights), tf.float32))
+        live = tf.convert_to_tensor(signals.live)
+        self._check_shape(weights.shape, live.shape[0], signals)
+        return among_live(weights, live), {"qp_gap": tf.zeros([]), **diagnostics}
+
+    def _check_shape(self, shape: tf.TensorShape, teachers: int, signals: Signals) -> None:
+        expected = [teachers, signals.batch_size][: shape.rank or 0]
+        if shape.rank not in (1, 2) or not shape.is_compatible_with(expected):
+            raise refusal(
+                "weights_shape",
+                name=type(self).__name__,
+                shape=str(tuple(shape)),
+                teachers=teachers,
+            )
+
+    def check_values(self, signals: Signals) -> None:
+        """Raises ValueError unless the weights of these signals are on the simplex."""
+        found = self.weights(signals)
+        weights = np.asarray(found[0] if isinstance(found, tuple) else found, np.float64)
+        self._check_shape(tf.TensorShape(weights.shape), signals.live.shape[0], signals)
+        if not np.asarray(signals.live).all():
+            return
+        sums = weights.sum(0)
+        if not (
+            np.isfinite(weights).all()
+            and weights.min() >= -1e-5
+            and np.allclose(sums, 1, atol=1e-3)
+        ):
+            raise refusal(
+                "weights_off_simplex",
+                name=type(self).__name__,
+                least=f"{weights.min():.4g}",
+                total=f"{sums.flat[np.argmax(np.abs(sums - 1))]:.4g}",
+            )
 
     @property
     def description(self) -> str:
         """Returns the weighting's name and settings, for messages."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({settings})"
-
-    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `(weights [M], gap [])` for `gram [M, M]`, without a gradient through either."""
-        raise NotImplementedError
-
-    def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `(weights [M], gap [])` when only the teachers of `live [M]` may have weight.
-
-        The outputs of the other teachers were not finite. All weights are zero if no teacher is
-        live. By default the others count as teachers without a gradient. The weight that they
-        would get is shared among the live teachers in proportion.
-        """
-        weights, gap = self(tf.where(live[:, None] & live[None, :], gram, 0.0))
-        kept = tf.where(live, weights, 0.0)
-        total = tf.reduce_sum(kept)
-        shared = tf.where(total > 0, tf.math.divide_no_nan(kept, total), uniform_among(live))
-        return tf.where(tf.reduce_all(live), weights, shared), gap
 
     def attach(self, steps: Callable[[], Any]) -> None:
         """Prepares the weighting for training, in a distiller's scope.
@@ -60,6 +119,31 @@ class Weighting:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Weighting:
         return cls(**config)
+
+
+def check_interface(weighting: Weighting) -> None:
+    """Raises ValueError for a subclass that does not fit `Weighting`."""
+    kind = type(weighting)
+    for name in ("__call__", "among"):
+        if getattr(kind, name, None) is not getattr(Weighting, name, None):
+            raise refusal("old_weighting", name=kind.__name__, method=name)
+    if kind.weights is Weighting.weights:
+        raise refusal("weighting_without_weights", name=kind.__name__)
+    unknown = [name for name in kind.needs if name not in FIELDS]
+    if isinstance(kind.needs, str) or unknown:
+        given = kind.needs if isinstance(kind.needs, str) else unknown[0]
+        raise refusal("weighting_needs", name=kind.__name__, given=given, fields=", ".join(FIELDS))
+
+
+def among_live(weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """Returns `weights [M]` or `[M, B]` with those of teachers that are not live shared."""
+    mask, uniform = live, uniform_among(live)
+    if weights.shape.rank == 2:
+        mask, uniform = live[:, None], uniform[:, None]
+    kept = tf.where(mask, weights, 0.0)
+    total = tf.reduce_sum(kept, 0)
+    shared = tf.where(total > 0, tf.math.divide_no_nan(kept, total), uniform)
+    return tf.where(tf.reduce_all(live), weights, shared)
 
 
 def uniform_among(live: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from aekd_tf.checks import check_choice
 from aekd_tf.names import AVERAGES
-from aekd_tf.weightings.base import Weighting
+from aekd_tf.signals import Signals
+from aekd_tf.weightings.base import Weighting, uniform_among
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -17,13 +18,16 @@ class UniformWeighting(Weighting):
     """Equal weights: AVER, the plain average of the teachers' losses (Eq. 2).
 
     Args:
-        average: `"losses"`, or `"outputs"` for one loss against the mean of the teachers'
-            softened outputs. Both train alike (Proposition 1): their `kd_loss` differs only by
-            a term without a gradient.
+        average: `"losses"`, or `"outputs"`, which is short for the distillation loss
+            `"averaged_outputs"`: one loss against the mean of the teachers' softened outputs.
+            Both train alike (Proposition 1): their `kd_loss` differs only by a term without a
+            gradient.
 
     Raises:
         ValueError: an unknown `average`.
     """
+
+    needs = ()
 
     def __init__(self, average: str = "losses"):
         check_choice("average", average, AVERAGES)
@@ -32,6 +36,5 @@ class UniformWeighting(Weighting):
     def get_config(self) -> dict[str, Any]:
         return {"average": self.average}
 
-    def __call__(self, gram: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        size = gram.shape[-1]
-        return tf.fill([size], tf.constant(1 / size, gram.dtype)), tf.zeros([], gram.dtype)
+    def weights(self, signals: Signals) -> tf.Tensor:
+        return uniform_among(signals.live)

@@ -52,7 +52,7 @@ def test_what_a_message_says(name):
     assert ":" in row.message, "what is wrong, a colon, what to do"
     assert re.search(
         r"\b(give|set|wrap|remove|compile|leave|save|make|use|requires|takes|distill|"
-        r"register|freeze)\b",
+        r"register|freeze|override|return|choose|compute|name)\b",
         row.message.partition(":")[2],
     )
     assert not re.search(r"--\w", row.message), "a library has arguments, not flags"

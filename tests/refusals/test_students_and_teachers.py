@@ -158,9 +158,9 @@ def structured(kind, name):
 
 @pytest.mark.parametrize("kind", ["dict", "dict of one", "list", "tuple"])
 def test_outputs_that_are_structures(kind):
-    names = "classes" if "dict" in kind else "(24, 3), (24, 2)"
-    advice = "its logits as the only output"
-    with refused("student fork gives several outputs or a structure", names, advice):
+    names = "classes" if "dict" in kind else ", 3), "
+    advice = "name the one to distill"
+    with refused("student fork gives several outputs", names, advice):
         passes(structured(kind, "fork"))
     for teacher in (structured(kind, "fork"), Wrapped(structured(kind, "inner"))):
         with refused(f"teacher 1 {teacher.name} gives several outputs", names, advice):
@@ -188,18 +188,11 @@ def test_teachers_of_another_input_size():
     passes(of_images(8, "s"), [resized], x=images, y=Y[:8])
 
 
-@pytest.mark.parametrize("hints", [["a", "b"], ("a",), 3, {"student": "a"}])
+@pytest.mark.parametrize("hints", [[3], 3, {"student": "a"}])
 def test_hints_of_a_wrong_kind(hints):
-    with refused(f"hints is a {type(hints).__name__}: give a layer's name", error=TypeError):
+    wrong = hints[0] if isinstance(hints, list) else hints
+    with refused(f"hints is a {type(wrong).__name__}: give a layer's name", error=TypeError):
         EnsembleDistiller(net(7), two_teachers(), hints=hints, hint_weight=1.0)
-
-
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_class_that_the_teacher_does_not_know(index):
-    classes = [0, 1, 2]
-    classes[index] = None
-    with refused(f"class_map has None at {index}", "whole numbers"):
-        TeacherAdapter(net(1), class_map=classes)
 
 
 @pytest.fixture(scope="module")

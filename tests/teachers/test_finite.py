@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from aekd_tf import AdaptiveWeighting, EnsembleDistiller, UniformWeighting
+from aekd_tf.signals import Signals
 from aekd_tf.teachers.finite import zero_unless_finite
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -21,10 +22,12 @@ def test_the_others_are_weighed_as_if_alone(solver, normalize, tolerance):
     gram = gram_of(5)
     live = tf.constant([True, False, True, True, False])
     weighting = AdaptiveWeighting(tolerance, normalize=normalize, solver=solver)
-    weights, gap = weighting.among(gram, live)
+    weights, found = weighting(Signals(gram=gram, live=live))
+    gap = found["qp_gap"]
     kept = np.flatnonzero(live)
     alone = AdaptiveWeighting(max(tolerance, 1 / 3), normalize=normalize, solver=solver)
-    expected, _ = alone(tf.constant(gram.numpy()[np.ix_(kept, kept)]))
+    fewer = tf.constant(gram.numpy()[np.ix_(kept, kept)])
+    expected, _ = alone(Signals(gram=fewer, live=tf.constant([True] * 3)))
     np.testing.assert_allclose(weights.numpy()[kept], expected, atol=2e-4)
     assert weights.numpy()[[1, 4]].tolist() == [0, 0]
     assert abs(float(tf.reduce_sum(weights)) - 1) < 1e-6
@@ -34,12 +37,13 @@ def test_the_others_are_weighed_as_if_alone(solver, normalize, tolerance):
 @pytest.mark.parametrize("weighting", [AdaptiveWeighting(0.6), UniformWeighting()])
 def test_all_and_none(weighting):
     gram = gram_of(4)
-    all_of_them = weighting.among(gram, tf.constant([True] * 4))
-    for found, expected in zip(all_of_them, weighting(gram), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    weights, gap = weighting.among(gram, tf.constant([False] * 4))
+    weights, _ = weighting(Signals(gram=gram, live=tf.constant([True] * 4)))
+    found = weighting.weights(Signals(gram=gram, live=tf.constant([True] * 4)))
+    expected = found[0] if isinstance(found, tuple) else found
+    np.testing.assert_array_equal(weights, expected)
+    weights, found = weighting(Signals(gram=gram, live=tf.constant([False] * 4)))
     assert weights.numpy().tolist() == [0, 0, 0, 0]
-    assert np.isfinite(gap)
+    assert np.isfinite(found["qp_gap"])
 
 
 def test_an_output_with_one_bad_number_is_absent():

@@ -76,7 +76,7 @@ def test_layers_that_are_asked_for_keep_their_output():
     model = disturbed(models.create("mobilenetv2", 10, (16, 16, 3)))
     norm = model.get_layer("stage1")
     feature = keras.Model(model.input, norm.output)(images(), training=False)
-    _, found = TeacherEnsemble([model]).logits_and_features(images(), [norm])
+    _, (found,) = TeacherEnsemble([model]).logits_and_features(images(), [[norm]])
     np.testing.assert_allclose(found[0], feature, rtol=1e-4, atol=1e-5)
 
 

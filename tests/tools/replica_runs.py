@@ -45,36 +45,64 @@ CASES = {
         {"loss_scaled": True, "clipvalue": 0.5},
         *(29, True),
     ),
+    "per_example": ({"weighting": "per_example"}, {}, 29, True),
+    "labels": ({"weighting": "full", "distillation_loss": "binary_kl"}, {}, 27, True),
+    "dense": ({"weighting": "mean"}, {}, 27, True),
+    "two_hints": (
+        {
+            "weighting": "mean",
+            "hints": [aekd_tf.Hints("stage2"), aekd_tf.Hints("stage1", weighting="as_outputs")],
+            "hint_weight": [2.0, 0.5],
+        },
+        *({}, 27, False),
+    ),
     "scaled_by_hand": (
         {"weighting": "mean"},
         {"loss_scale_factor": 64.0, "clipnorm": 0.05},
         *(29, False),
     ),
 }
-# The others' validation says the same.
-EVALUATED = ("mean", "full", "full_hints", "overflow")
+# The step is what differs between the others.
+EVALUATED = ("mean", "full_hints", "dense", "overflow")
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
 OVERFLOWING = 8 + 6, 1e37
 
 
-def network(seed: int, width: int) -> keras.Model:
+class PerExample(aekd_tf.Weighting):
+    """Weights of its own per example, and a mean over all replicas' examples."""
+
+    needs = ("losses",)
+
+    def weights(self, signals):
+        mean = signals.batch_mean(signals.losses)
+        return tf.nn.softmax(-signals.losses - mean[:, None], 0)
+
+
+def network(seed: int, width: int, dense: bool = False) -> keras.Model:
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8, 1))
-    x = layers.Conv2D(width, 3, 2, use_bias=False)(inputs)
+    x = layers.Conv2D(width, 3, 2, use_bias=False, name="stage1")(inputs)
     x = layers.BatchNormalization(synchronized=True, momentum=0.9)(x)
     x = layers.ReLU()(x)
     x = layers.Conv2D(width, 3, padding="same", kernel_regularizer="l2", name="stage2")(x)
-    x = layers.GlobalAveragePooling2D()(x)
+    if not dense:
+        x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
 
-def batches(examples: int, weighted: bool, overflow: bool) -> tf.data.Dataset:
+def batches(name: str, examples: int, weighted: bool) -> tf.data.Dataset:
     rng = np.random.default_rng(7)
     content = [
         rng.normal(size=(examples, 8, 8, 1)).astype(np.float32),
         rng.integers(0, CLASSES, examples),
     ]
-    if weighted:
+    overflow = name.startswith("overflow")
+    if name == "labels":
+        content[1] = rng.integers(0, 2, (examples, CLASSES)).astype(np.float32)
+    if name == "dense":
+        content[1] = rng.integers(0, CLASSES, (examples, 3, 3))
+        content.append(rng.integers(0, 2, (examples, 3, 3)).astype(np.float32))
+    elif weighted:
         weights = rng.uniform(0.5, 2, examples).astype(np.float32)
         if overflow:
             weights[OVERFLOWING[0]] = OVERFLOWING[1]
@@ -84,15 +112,17 @@ def batches(examples: int, weighted: bool, overflow: bool) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(tuple(content)).batch(8).with_options(options)
 
 
-def distiller(settings: dict, optimizer: dict) -> aekd_tf.EnsembleDistiller:
+def distiller(settings: dict, optimizer: dict, dense: bool = False) -> aekd_tf.EnsembleDistiller:
     settings = dict(settings)
     kind = settings.pop("weighting")
-    weighting = (
-        aekd_tf.UniformWeighting(kind)
-        if kind == "outputs"
-        else aekd_tf.AdaptiveWeighting(0.5, batch_gradient=kind)
-    )
-    student, teachers = network(0, 4), [network(1 + index, 4 + index) for index in range(3)]
+    if kind == "per_example":
+        weighting = PerExample()
+    elif kind == "outputs":
+        weighting = aekd_tf.UniformWeighting(kind)
+    else:
+        weighting = aekd_tf.AdaptiveWeighting(0.5, batch_gradient=kind)
+    student = network(0, 4, dense)
+    teachers = [network(1 + index, 4 + index, dense) for index in range(3)]
     keras.utils.set_random_seed(11)  # of the regressors
     model = aekd_tf.EnsembleDistiller(student, teachers, weighting=weighting, **settings)
     optimizer = dict(optimizer)
@@ -103,7 +133,11 @@ def distiller(settings: dict, optimizer: dict) -> aekd_tf.EnsembleDistiller:
     sgd = keras.optimizers.SGD(schedule, momentum=0.9, **optimizer)
     model.compile(
         optimizer=keras.optimizers.LossScaleOptimizer(sgd) if scaled else sgd,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction),
+        loss=(
+            keras.losses.BinaryCrossentropy(from_logits=True)
+            if settings.get("distillation_loss") == "binary_kl"
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+        ),
         metrics=["accuracy"],
         **compile_options,
     )
@@ -126,19 +160,22 @@ def refusals(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         with strategy.scope():
             model = distiller({"weighting": "mean"}, optimizer)
         try:
-            model.fit(batches(8, False, False), verbose=0)
+            model.fit(batches("refused", 8, False), verbose=0)
         except ValueError as error:
             found[f"refused/{name}"] = np.array(str(error))
     return found
 
 
 def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
-    """By name: final weights, the history, of some what `evaluate` and `predict` say."""
+    """By name: final weights, the history, of some also what evaluations and predictions say."""
     settings, optimizer, examples, weighted = CASES[name]
     with strategy.scope():
-        model = distiller(settings, optimizer)
-    data = batches(examples, weighted, name.startswith("overflow"))
-    history = model.fit(data, epochs=2, validation_data=data, verbose=0, shuffle=False).history
+        model = distiller(settings, optimizer, name == "dense")
+    data = batches(name, examples, weighted)
+    validation = data if name in EVALUATED else None
+    history = model.fit(
+        data, epochs=2, validation_data=validation, verbose=0, shuffle=False
+    ).history
     found = {f"history/{key}": np.asarray(value) for key, value in history.items()}
     for index, variable in enumerate(model.variables):
         found[f"weight/{index}_{variable.path}"] = keras.ops.convert_to_numpy(variable)

@@ -20,6 +20,7 @@ from aekd_tf.names import (
     BATCH_GRADIENTS,
     CACHE_DTYPES,
     DATASETS_IN_MEMORY,
+    DISTILLATION_LOSSES,
     REFERENCE_SOLVERS,
     SOLVERS,
     WEIGHTINGS,
@@ -33,6 +34,8 @@ HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Teacher number m is trained with this seed plus m. With a student's seed it would become the
 # student's twin.
 TEACHER_SEEDS = 1_000_000
+# Of the data sets here, whose labels are classes.
+LOSSES_OF_CLASSES = tuple(name for name in DISTILLATION_LOSSES if name != "binary_kl")
 _COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
 
 
@@ -50,6 +53,7 @@ class Config:
     batch_gradient: str
     normalize: bool
     solver: str
+    distillation_loss: str
     temperature: float
     kd_weight: float
     hint_weight: float | str
@@ -94,6 +98,12 @@ class Config:
             if not teacher.endswith(".keras"):
                 check_choice("network", teacher, models.names())
         check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("distillation_loss", self.distillation_loss, LOSSES_OF_CLASSES)
+        if "average_outputs" in self.methods and self.distillation_loss != "kl":
+            raise ValueError(
+                "average_outputs is the average by distillation_loss=averaged_outputs: leave "
+                "distillation_loss out, or use the method average"
+            )
         check_choice("batch_gradient", self.batch_gradient, BATCH_GRADIENTS)
         check_choice("solver", self.solver, SOLVERS)
         for method in self.methods:

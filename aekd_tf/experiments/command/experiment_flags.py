@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aekd_tf import models
-from aekd_tf.experiments.command.config import CROSS_VALIDATION, Config, resolve
+from aekd_tf.experiments.command.config import CROSS_VALIDATION, LOSSES_OF_CLASSES, Config, resolve
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
@@ -83,6 +83,12 @@ def define(experiment: Experiment) -> Flags:
     )
 
     group = "Loss"
+    add(
+        "string",
+        "distillation_loss",
+        "kl",
+        f"What compares student and teachers: {', '.join(LOSSES_OF_CLASSES)}.",
+    )
     add("float", "temperature", 4.0, "T of the softened outputs.")
     add("float", "kd_weight", 0.9, "Weight of the distillation loss, lambda of Eq. 7.")
     add("float", "student_loss_weight", 1.0, "Weight of the cross-entropy with the labels.")

@@ -32,6 +32,7 @@ def check_configuration(config: Config) -> None:
     recorded = read_json(path, "delete it, or choose another --output_dir").get("config")
     if not isinstance(recorded, dict):
         raise UserError(f"{path} has no configuration: delete it, or choose another --output_dir")
+    recorded.setdefault("distillation_loss", "kl")  # before there was a choice
     requested = json.loads(json.dumps(config.recorded()))
     differ = [name for name in requested if recorded.get(name) != requested[name]]
     if differ:

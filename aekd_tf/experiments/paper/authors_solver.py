@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.signals import Signals
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
 
 
@@ -24,10 +25,10 @@ class UnscaledLibsvm(AdaptiveWeighting):
         self.leaves_graph = True
         self.steps = self.at_start = 0
 
-    def among(self, gram: tf.Tensor, live: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        weights = tf.numpy_function(self.solve, [gram], tf.float32)
-        weights.set_shape(gram.shape[:1])
-        return weights, tf.zeros([])
+    def weights(self, signals: Signals) -> tf.Tensor:
+        weights = tf.numpy_function(self.solve, [signals.gram], tf.float32)
+        weights.set_shape(signals.gram.shape[:1])
+        return weights
 
     def solve(self, gram: np.ndarray) -> np.ndarray:
         """Solves for the weights, `[M]` float32, of one Gram matrix `[M, M]`."""

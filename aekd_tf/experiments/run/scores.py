@@ -51,6 +51,6 @@ def evaluate(
             return TeacherEnsemble(networks or []).evaluate(test, top_k=top_k(dataset))
         assert isinstance(dataset.test, data.Split)
         names = [teacher.name for teacher in files]
-        return accuracies([(cache.logits(), dataset.test.labels)], names, top_k(dataset))
+        return accuracies([(cache.logits(), dataset.test.labels, None)], names, top_k(dataset))
     except ValueError as error:
         raise UserError(str(error)) from error

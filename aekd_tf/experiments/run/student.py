@@ -153,7 +153,7 @@ def views_of(config: Config, student: Student, pool: TeacherPool | None) -> dict
     read: Any = cache.read
     if student.method.weighting is None:
         read = None
-    elif student.method.hinted and cache.hints is not None:
+    elif student.method.hinted and cache.hints:
         read = functools.partial(cache.read, hints=True)
     elif student.method.first_teacher_alone:
 
@@ -192,6 +192,7 @@ def distiller(
         network,
         teachers,
         weighting=weighting,
+        distillation_loss=config.distillation_loss,
         temperature=config.temperature,
         student_loss_weight=config.student_loss_weight,
         kd_weight=config.kd_weight,

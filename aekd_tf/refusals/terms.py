@@ -1,0 +1,87 @@
+"""Refusals of weightings and distillation losses."""
+
+from __future__ import annotations
+
+from aekd_tf.refusals.base import Refusal
+
+TERMS = {
+    "old_weighting": Refusal(
+        "{name} overrides {method}, which weightings no longer do: override weights(self, signals) "
+        "and read signals.gram; teachers that are not live are left out for you",
+        "The old method would never be called, and the teachers weighted by the base class.",
+    ),
+    "weighting_without_weights": Refusal(
+        "{name} has no weights of its own: override weights(self, signals), which returns [M] or "
+        "[M, B]",
+        "There would be no weights to train with.",
+    ),
+    "weighting_needs": Refusal(
+        "{name}.needs names {given!r}: give a tuple of fields of Signals, {fields}",
+        "A step computes only the fields that are asked for.",
+    ),
+    "not_signals": Refusal(
+        "{name} was called with a {kind}: give it Signals(gram=..., live=...)",
+        "A weighting may read more than the Gram matrix.",
+        TypeError,
+    ),
+    "weights_shape": Refusal(
+        "{name} returned weights of shape {shape} for {teachers} teachers: return [M], one weight "
+        "per teacher, or [M, B], one per teacher and example",
+        "Other shapes would broadcast to another loss.",
+    ),
+    "weights_off_simplex": Refusal(
+        "{name} returned weights that are not on the simplex (least {least}, sum {total}): return "
+        "weights of at least 0 that sum to 1 over the teachers",
+        "The sum scales the distillation loss against the labels' loss, and a negative weight "
+        "teaches the opposite.",
+    ),
+    "loss_is_a_class": Refusal(
+        "distillation_loss is the class {name}: give an instance, {name}()",
+        "A class computes nothing until an instance is made.",
+    ),
+    "one_class": Refusal(
+        "distillation_loss={loss!r} is a softmax over one output: use "
+        "distillation_loss='binary_kl' for one logit",
+        "A softmax over one class is always 1, and its gradient 0.",
+    ),
+    "loss_needs_labels": Refusal(
+        "distillation_loss {loss} requires labels: give y, or use distillation_loss='kl'",
+        "It treats the label's class apart from the others.",
+    ),
+    "loss_without_batch": Refusal(
+        "distillation_loss {loss} returned shape {shape}: return one loss per example, "
+        "[batch] or [batch, ...], not their mean",
+        "Sample weights, replicas and weightings require the loss of each example.",
+    ),
+    "loss_without_gradient": Refusal(
+        "distillation_loss {loss} has no gradient w.r.t. the student's outputs: compute it from "
+        "student_outputs with TensorFlow or keras.ops, without rounding or argmax",
+        "Teachers are weighted by these gradients, and the student would learn nothing.",
+    ),
+    "loss_unsaveable": Refusal(
+        "distillation_loss {loss} cannot be saved: Keras would not find it when it loads the file; "
+        "register it with keras.saving.register_keras_serializable",
+        "A plain function is stored by its name alone, and another function of that name could "
+        "take its place.",
+    ),
+    "keras_loss_of_probabilities": Refusal(
+        "distillation_loss {loss} compares probabilities or classes, but teachers give raw "
+        "outputs: use distillation_loss='kl' for classes, 'binary_kl' for labels",
+        "Logits taken for probabilities train the student badly or not at all.",
+    ),
+    "specialists": Refusal(
+        "a teacher's class_map has None, but distillation_loss {loss} cannot leave out the classes "
+        "that it does not know: use 'kl' or 'dkd'",
+        "The placeholder in its outputs would be taken for an opinion.",
+    ),
+    "head_mismatch": Refusal(
+        "distillation_loss {loss} is for {expected}, but the TeacherEnsemble has head={head!r}: "
+        "give both the same",
+        "The ensemble's vote would read outputs as something that they are not.",
+    ),
+    "averaged_twice": Refusal(
+        "UniformWeighting('outputs') is short for distillation_loss='averaged_outputs', but the "
+        "distillation loss is {loss}: use weighting='average'",
+        "One of the two would be ignored.",
+    ),
+}

@@ -1,0 +1,102 @@
+"""Terms: the distillation losses of a step, each with its weighting and its reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.monitoring.metrics import TeacherWeights
+from aekd_tf.signals import Signals
+from aekd_tf.weightings.base import Weighting, among_live
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBatch:
+    """What a step knows of this replica's part of a batch.
+
+    Attributes:
+        signals: what weightings may read of the outputs; without losses and Gram matrix.
+        mask: `[B, ...]`, zero at the positions of dense outputs that do not count, or None.
+        example_weight: `[B]`, each example's share in the batch loss.
+        count: size of the global batch, float32.
+        tape: records the step; None in validation.
+    """
+
+    signals: Signals
+    mask: Any
+    example_weight: tf.Tensor
+    count: tf.Tensor
+    tape: tf.GradientTape | None
+
+    @property
+    def training(self) -> bool:
+        """Whether this is a training step."""
+        return self.tape is not None
+
+    def total(self, losses: tf.Tensor) -> tf.Tensor:
+        """Returns the batch loss `[...]` of `losses [..., B]`, this replica's part."""
+        return tf.reduce_sum(self.example_weight * losses, -1)
+
+
+class Term:
+    """One distillation loss: how it is weighted, and what is reported of it.
+
+    Attributes:
+        num_teachers: M.
+        factor: name of the setting that the loss is multiplied by.
+        weighting: finds the teachers' weights; None takes the weights of the outputs' term.
+        loss_tracker, weights_tracker: the metrics that report it.
+        checking: whether the values of the weights are looked at, outside a graph.
+    """
+
+    factor: str
+    checking: bool = False
+
+    def __init__(self, weighting: Weighting | None, num_teachers: int, prefix: str, name: str):
+        self.weighting, self.num_teachers = weighting, num_teachers
+        self.loss_tracker = keras.metrics.Mean(name=f"{name}_loss")
+        self.weights_tracker = TeacherWeights(num_teachers, prefix)
+
+    def weights(
+        self,
+        batch: StepBatch,
+        live: tf.Tensor,
+        losses: tf.Tensor,
+        gram: tf.Tensor,
+        of_outputs: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns the teachers' weights, `[M]` or `[M, B]`, and reports them in training.
+
+        Args:
+            batch: what the step knows.
+            live: `[M]` bool.
+            losses: `[M, B]`.
+            gram: `[M, M]`, of the global batch.
+            of_outputs: the weights of the outputs' term.
+        """
+        if self.weighting is None:
+            assert of_outputs is not None
+            weights, gap = among_live(of_outputs, live), tf.zeros([])
+        else:
+            signals = dataclasses.replace(
+                batch.signals, live=live, losses=tf.stop_gradient(losses), gram=gram
+            )
+            signals = signals.only(self.weighting.needs)
+            if self.checking:
+                self.weighting.check_values(signals)
+            weights, diagnostics = self.weighting(signals)
+            gap = diagnostics["qp_gap"]
+        if batch.training:
+            self.weights_tracker.update_state(weights, gap, gram, live, batch.signals)
+        return weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """The terms of a distiller: one on outputs, and one per hint."""
+
+    outputs: Any
+    features: tuple[Any, ...]
