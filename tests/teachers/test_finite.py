@@ -18,7 +18,7 @@ def gram_of(size, seed=0):
 @pytest.mark.parametrize("solver", ["smo", "projected", "cvxopt", "libsvm"])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("tolerance", [0.2, 0.3, 1.0])
-def test_the_others_are_weighed_as_if_alone(solver, normalize, tolerance):
+def test_the_others_are_weighted_as_if_alone(solver, normalize, tolerance):
     gram = gram_of(5)
     live = tf.constant([True, False, True, True, False])
     weighting = AdaptiveWeighting(tolerance, normalize=normalize, solver=solver)

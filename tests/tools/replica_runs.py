@@ -63,7 +63,7 @@ CASES = {
     ),
 }
 # The step is what differs between the others.
-EVALUATED = ("mean", "full_hints", "dense", "overflow")
+EVALUATED = ("mean", "full", "full_hints", "dense", "overflow")
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
 OVERFLOWING = 8 + 6, 1e37
 
