@@ -25,24 +25,27 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._holding = False
+        self._holding = self._catching = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
         """Makes the two signals raise `Stopped` in the main thread while the block lasts."""
-        self.received = None
+        self.received, self._catching = None, True
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number in before:
             signal.signal(number, self._handle)
         try:
             yield
         finally:
+            self._catching = False
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Records the first signal in `received`, without raising, while the block lasts."""
+        if not self._catching:
+            self.received = None  # by a command that has ended
         self._holding = True
         try:
             yield

@@ -175,4 +175,5 @@ def test_recorded_configurations(tmp_path, draws):
         assert str(tmp_path) in refusal
         return
     recorded = json.loads((tmp_path / "config.json").read_text())["config"]
+    recorded.setdefault("distillation_loss", "kl")  # before there was a choice
     assert {name: recorded.get(name) for name in content["config"]} == content["config"]
