@@ -50,7 +50,7 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("loss", [*DISTILLATION_LOSSES, *OWN])
+@pytest.mark.parametrize("loss", ["binary_kl", "cosine", "dkd", *OWN])
 def test_trains_on_after_saving(loss, tmp_path):
     given = OWN.get(loss, loss)
     labels = RNG.integers(0, 2, (24, 3)).astype(np.float32) if loss == "binary_kl" else Y
@@ -175,6 +175,7 @@ def test_averaged_outputs_by_an_adaptive_weighting():
 
 
 def test_public_names():
+    assert [aekd_tf.losses.get(name).name for name in DISTILLATION_LOSSES] == [*DISTILLATION_LOSSES]
     assert aekd_tf.losses.get("kl").name == "kl"
     assert aekd_tf.weightings.get("aekd").tolerance == pytest.approx(0.6)
     assert {"losses", "weightings", "Signals", "DistillationLoss"} <= set(aekd_tf.__all__)

@@ -78,7 +78,11 @@ WEIGHTINGS = {
 }
 
 
-RUNS = [(case, weighting, False) for case in CASES for weighting in WEIGHTINGS]
+FULL = ("kl", "labels", "dense")
+PER_EXAMPLE = ("kl", "averaged_outputs", "one logit", "regression", "dense dkd")
+RUNS = [(case, "mean", False) for case in CASES]
+RUNS += [(case, "full", False) for case in FULL]
+RUNS += [(case, "per example", False) for case in PER_EXAMPLE]
 RUNS += [(case, "mean", True) for case in CASES if CASES[case][-1]]
 
 

@@ -79,7 +79,6 @@ def runs(tmp_path_factory):
         "clipped",
         "averaged",
         "parameters",
-        "per_example",
         "labels",
         "dense",
         "two_hints",
