@@ -70,7 +70,7 @@ class ChecksBeforeTraining(keras.Model):
             )
             self._build_for(split_batch(batch[0])[0])
             make_variables(self, batch)
-        if first:
+        if first and self._checked_outputs is not None:
             self._check_weights(batch)
 
     def _check_weights(self, batch: Any) -> None:

@@ -153,9 +153,10 @@ def of_output(structure: Any, key: Any, model: keras.Model) -> Any:
     if key is None or structure is None:
         return structure
     if isinstance(structure, dict):
-        names = _output_names(model, len(structure))
-        name = key if isinstance(key, str) else names[key]
-        return structure.get(name)
+        if isinstance(key, str):
+            return structure.get(key)
+        names = getattr(model, "output_names", None) or ()  # there may be fewer labels
+        return structure.get(names[key]) if key < len(names) else None
     if isinstance(structure, (list, tuple)):
         names = _output_names(model, len(structure))
         return structure[names.index(key) if isinstance(key, str) else key]

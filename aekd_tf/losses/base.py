@@ -76,8 +76,10 @@ class DistillationLoss:
         Raises:
             ValueError: labels that are missing, or a result without the batch axis.
         """
-        if self.needs_labels and labels is None:
-            raise refusal("loss_needs_labels", loss=self.name)
+        if self.needs_labels:
+            if labels is None:
+                raise refusal("loss_needs_labels", loss=self.name)
+            labels = self.read_labels(labels, teacher_outputs.shape[1:])
         options = {"temperature": temperature, "labels": labels}
         taken = inspect.signature(self.call).parameters
         options = {name: value for name, value in options.items() if name in taken}
@@ -93,6 +95,10 @@ class DistillationLoss:
             ]
             losses = tf.stack([_checked(self.name, loss, teachers[0].shape) for loss in each])
         return mean_over_positions(tf.cast(losses, tf.float32), mask)
+
+    def read_labels(self, labels: Any, outputs: tf.TensorShape) -> Any:
+        """Returns the batch's labels as `call` takes them, for outputs `[B, ..., K]`."""
+        return labels
 
     def combined(
         self,

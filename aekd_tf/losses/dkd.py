@@ -43,17 +43,8 @@ class DKD(DistillationLoss):
         self.target_weight = check_number("target_weight", target_weight)
         self.non_target_weight = check_number("non_target_weight", non_target_weight)
 
-    def per_teacher(
-        self,
-        teacher_outputs: tf.Tensor,
-        student_outputs: tf.Tensor,
-        temperature: Any,
-        labels: Any = None,
-        mask: Any = None,
-    ) -> tf.Tensor:
-        if labels is not None:
-            labels = one_hot(labels, teacher_outputs.shape[1:])
-        return super().per_teacher(teacher_outputs, student_outputs, temperature, labels, mask)
+    def read_labels(self, labels: Any, outputs: tf.TensorShape) -> tf.Tensor:
+        return one_hot(labels, outputs)
 
     def call(
         self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: Any, labels: Any

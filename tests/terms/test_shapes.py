@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from aekd_tf import EnsembleDistiller, TeacherAdapter, TeacherEnsemble
+from aekd_tf.outputs import of_output
 from tools import losses as truth
 from tools.refused import refused
 
@@ -169,3 +170,12 @@ def test_dense_teachers_of_another_shape_are_named():
         TeacherEnsemble([dense, pooled]).logits(tf.zeros([2, 5, 4]))
     with refused("gives (8, 3), its teachers give (8, 5, 3)"):
         compiled(pooled, [dense]).train_on_batch(np.zeros((8, 5, 4), np.float32), np.zeros(8, int))
+
+
+def test_labels_of_some_of_the_outputs():
+    """By name, for a model whose outputs are a list and only some have labels."""
+    model = several(0, list)
+    assert of_output({"logits": Y}, 1, model) is Y
+    assert of_output({"value": X}, 1, model) is None
+    assert of_output([X, Y], 1, model) is Y
+    assert of_output(Y, None, model) is Y
