@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
+
+SOON = 0.05  # seconds until a lost signal is sent again
 
 
 class Stopped(BaseException):
@@ -32,12 +37,14 @@ class StopSignals:
         """Makes the two signals raise `Stopped` in the main thread while the block lasts."""
         self.received, self._catching = None, True
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        hook, sys.unraisablehook = sys.unraisablehook, self._lost
         for number in before:
             signal.signal(number, self._handle)
         try:
             yield
         finally:
             self._catching = False
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -61,6 +68,16 @@ class StopSignals:
         first, self.received = self.received is None, number
         if not (self._holding and first):
             raise Stopped(number)
+
+    def _lost(self, unraisable: Any) -> None:
+        """Sends a signal again that came where Python drops exceptions, e.g. in `__del__`."""
+        stopped = unraisable.exc_value
+        if not isinstance(stopped, Stopped):
+            sys.__unraisablehook__(unraisable)
+            return
+        if not self._holding:
+            self.received = None  # so that a training that begins meanwhile saves itself
+        threading.Timer(SOON, _thread.interrupt_main, [stopped.signal]).start()
 
 
 SIGNALS = StopSignals()
