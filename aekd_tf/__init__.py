@@ -19,6 +19,7 @@ _HOME = {
     "DistillationTensorBoard": "aekd_tf.monitoring.tensorboard",
     "DistillationLoss": "aekd_tf.losses.base",
     "EnsembleDistiller": "aekd_tf.distiller",
+    "FixedWeighting": "aekd_tf.weightings.fixed",
     "Hints": "aekd_tf.terms.hints",
     "QPSolution": "aekd_tf.qp.solve",
     "Signals": "aekd_tf.signals",
@@ -41,6 +42,7 @@ __all__ = [
     "DistillationLoss",
     "DistillationTensorBoard",
     "EnsembleDistiller",
+    "FixedWeighting",
     "Hints",
     "QPSolution",
     "Signals",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from aekd_tf.terms.hints import Hints, hint_loss
     from aekd_tf.weightings.adaptive import AdaptiveWeighting
     from aekd_tf.weightings.base import Weighting
+    from aekd_tf.weightings.fixed import FixedWeighting
     from aekd_tf.weightings.uniform import UniformWeighting
 
 registration.announce()

@@ -29,7 +29,10 @@ from aekd_tf.teachers.ensemble import TeacherEnsemble, frozen
 from aekd_tf.teachers.readiness import check_separate
 from aekd_tf.terms.heads import head_of
 from aekd_tf.training.replicas import batch_size
+from aekd_tf.weightings.base import Weighting
+from aekd_tf.weightings.held_out import of_fit
 
+NO_CHOICE = Weighting.prepare
 # Enough to tell probabilities from logits.
 ROWS = 32
 
@@ -72,6 +75,18 @@ class ChecksBeforeTraining(keras.Model):
             make_variables(self, batch)
         if first and self._checked_outputs is not None:
             self._check_weights(batch)
+
+    def _choose_weights(self, given: dict[str, Any]) -> None:
+        """Lets the weightings choose weights on the validation data of `fit`.
+
+        `given` are the arguments of `fit`.
+        """
+        choosing = [each for each in self._weightings() if type(each).prepare is not NO_CHOICE]
+        held_out = of_fit(self, given) if choosing else None
+        changed = [each.prepare(held_out) for each in choosing]
+        if any(changed):  # what was traced has other weights
+            self.train_function = self.test_function = None
+            self._test_functions.clear()
 
     def _check_weights(self, batch: Any) -> None:
         """Looks at the values of weights of the user's own, on the first batch."""

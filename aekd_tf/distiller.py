@@ -34,14 +34,14 @@ from aekd_tf.terms.build import MakesTerms
 from aekd_tf.terms.heads import ensemble_of, loss_of
 from aekd_tf.terms.hints import Hints, HintStart, listed
 from aekd_tf.user_data import peek
-from aekd_tf.weightings.base import Weighting
+from aekd_tf.weightings.base import Weighting, check_space
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class EnsembleDistiller(
     LossSettings, MakesTerms, ChecksBeforeTraining, SavedWithTeachers, DistillationStep
 ):
-    r"""Distills M frozen teachers into one student, weighting the teachers anew every step.
+    r"""Distills M frozen teachers into one student, by weights that know good from bad teachers.
 
     The training loss is Eq. 7 of the paper,
 
@@ -49,13 +49,14 @@ class EnsembleDistiller(
             + hint_weight * sum_m w'_m hint_m + regularization
 
     `kd_m` is the distillation loss from teacher m, by default the softened KL divergence. The
-    weights `w` solve a small quadratic program over the teachers' gradients w.r.t. the student's
-    outputs (Eq. 13-15).
+    weighting gives the weights `w`. With `weighting="aekd"`, the paper's method, they solve a
+    small quadratic program over the teachers' gradients w.r.t. the student's outputs (Eq.
+    13-15) at every step. The default solves one on held-out examples, by class.
 
-    With `hints` (AE-KD*), `hint_m` is the distance between the regressed feature map and
-    teacher m's (`hint_loss`, Eq. 5). Then `w'` solves a second program, over the gradients
-    w.r.t. the student's feature map (Eq. 16). With `weighting="average"` this is FitNets. Each
-    of several hints adds such a term.
+    With `hints`, `hint_m` is the distance between the regressed feature map and teacher m's
+    (`hint_loss`, Eq. 5). Then AE-KD* finds `w'` by a second program, over the gradients w.r.t.
+    the student's feature map (Eq. 16). Weights that do not come from gradients serve hints, too.
+    With `weighting="average"` this is FitNets. Each of several hints adds such a term.
 
     One step costs one forward pass per teacher, and one forward and one backward pass of the
     student. The per-teacher gradients stop at the student's outputs and feature maps.
@@ -86,7 +87,9 @@ class EnsembleDistiller(
             classes or of independent labels, or values.
         teachers: a `TeacherEnsemble`, Keras models from the same inputs to such outputs, or
             `CachedTeachers` if all batches bring the outputs.
-        weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
+        weighting: how the teachers are weighted. `"auto"`: by the stacked program on the
+            validation data of `fit`, else anchored to the teachers' vote. `"aekd"` is the paper's
+            method. Others are in docs/weightings.md. Or a `Weighting`, e.g.
             `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
@@ -127,13 +130,13 @@ class EnsembleDistiller(
 
     Example:
 
-        distiller = EnsembleDistiller(student, teachers, weighting="aekd")
+        distiller = EnsembleDistiller(student, teachers)
         distiller.compile(
             optimizer="sgd",
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        distiller.fit(images, labels, epochs=10)
+        distiller.fit(images, labels, epochs=10, validation_data=(held_out, held_out_labels))
         distiller.student.save("student.keras")
 
     Reference:
@@ -146,7 +149,7 @@ class EnsembleDistiller(
         student: keras.Model,
         teachers: TeacherEnsemble | CachedTeachers | Sequence[keras.Model],
         *,
-        weighting: str | Weighting = "aekd",
+        weighting: str | Weighting = "auto",
         temperature: float = 4.0,
         student_loss_weight: float = 1.0,
         kd_weight: float = 0.9,
@@ -194,6 +197,8 @@ class EnsembleDistiller(
         self._student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self._terms = self._make_terms(loss)
         for used in self._weightings():
+            used.check_temperature(getattr(teachers, "temperature", None))
+            check_space(used, gradient_space)
             used.validate(len(self._ensemble))
             used.attach(self._steps)
         self._settings.steps = self._steps
@@ -293,6 +298,7 @@ class EnsembleDistiller(
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
         self._check_before_training(batch)
+        self._choose_weights(given)
         own = [LeftOutTeachers(), *([HintStart()] if self._feature_terms else [])]
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)

@@ -70,6 +70,20 @@ def gram_matrix(gradients: tf.Tensor, batch_gradient: str) -> tf.Tensor:
     return summed(_inner_products(gradients))
 
 
+def example_grams(gradients: tf.Tensor) -> tf.Tensor:
+    """Computes the inner products of the teachers' gradients for each example alone.
+
+    Args:
+        gradients: `[M, B, ...]`.
+
+    Returns:
+        `[B, M, M]` float32.
+    """
+    axes = list(range(2, gradients.shape.rank))
+    rows = [tf.reduce_sum(gradients * row, axes) for row in tf.unstack(gradients)]
+    return tf.transpose(tf.stack(rows), [2, 0, 1])
+
+
 def parameter_gram(
     tape: tf.GradientTape, losses: tf.Tensor, parameters: Sequence[Any]
 ) -> tf.Tensor:

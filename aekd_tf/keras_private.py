@@ -70,6 +70,13 @@ def made_by(tensor: Any) -> tuple[Any, list[Any]]:
     return history.operation, list(node.input_tensors)
 
 
+def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:
+    """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
+    from keras.src.trainers.data_adapters import array_slicing
+
+    return array_slicing.train_validation_split(arrays, validation_split=share)
+
+
 def compiled_metrics(model: keras.Model) -> Any:
     """Returns the metric that holds all compiled metrics; None without any."""
     return model._compile_metrics

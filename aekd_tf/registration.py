@@ -15,17 +15,20 @@ from typing import Any
 
 HOMES = {
     "AdaptiveWeighting": "aekd_tf.weightings.adaptive",
+    "AutoWeighting": "aekd_tf.weightings.auto",
     "AveragedOutputs": "aekd_tf.losses.averaged_outputs",
     "BinaryKL": "aekd_tf.losses.binary_kl",
     "Cosine": "aekd_tf.losses.raw",
     "DKD": "aekd_tf.losses.dkd",
     "EnsembleDistiller": "aekd_tf.distiller",
+    "FixedWeighting": "aekd_tf.weightings.fixed",
     "HintRegressors": "aekd_tf.terms.regressors",
     "Hints": "aekd_tf.terms.hints",
     "KL": "aekd_tf.losses.kl",
     "MSE": "aekd_tf.losses.raw",
     "OwnLoss": "aekd_tf.losses.own",
     "SGDWithL2": "aekd_tf.training.optimizer",
+    "StackedWeighting": "aekd_tf.weightings.stacked",
     "TeacherAdapter": "aekd_tf.teachers.adapter",
     "UniformWeighting": "aekd_tf.weightings.uniform",
 }

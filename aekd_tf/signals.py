@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from aekd_tf.training.replicas import summed
@@ -15,7 +16,8 @@ from aekd_tf.training.replicas import summed
 class Signals:
     """What a step knows of M teachers on a batch of B examples; all gradients are stopped.
 
-    Fields that a weighting does not list in its `needs` are None, except `live`. On several
+    Fields that a weighting does not list in its `needs` are None, except `live`. NumPy arrays
+    become tensors, floats in float32. On several
     replicas, fields with an axis B hold this replica's part of the batch.
 
     Attributes:
@@ -43,12 +45,57 @@ class Signals:
     step: Any = None
     # [B]: the weight of each example in `batch_mean`; None for equal ones.
     _mean_weight: Any = dataclasses.field(default=None, repr=False)
+    # [B, ...]: zero at the positions of dense outputs that do not count; None if all do.
+    _mask: Any = dataclasses.field(default=None, repr=False)
+    # What the outputs are; None if nobody said so.
+    _head: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                dtype = tf.float32 if value.dtype.kind == "f" else None
+                object.__setattr__(self, field.name, tf.convert_to_tensor(value, dtype))
 
     def only(self, needs: Sequence[str]) -> Signals:
         """Returns these signals without the fields that are not needed."""
-        kept = {"live", "_mean_weight", *needs}
-        names = [field.name for field in dataclasses.fields(self)]
-        return dataclasses.replace(self, **{name: None for name in names if name not in kept})
+        unwanted = {name for name in FIELDS if name not in ("live", *needs)}
+        return dataclasses.replace(self, **dict.fromkeys(unwanted))
+
+    @property
+    def head(self) -> str:
+        """What the outputs are: `"classes"`, `"labels"` or `"regression"`.
+
+        Signals that do not say it have classes if there are several outputs, else one logit.
+        """
+        if self._head is not None:
+            return self._head
+        outputs = self.teacher_outputs if self.student_outputs is None else self.student_outputs
+        return "classes" if outputs is None or outputs.shape[-1] > 1 else "labels"
+
+    @property
+    def example_weight(self) -> Any:
+        """Returns each example's weight in the batch loss, `[B]`; None if all are equal."""
+        weight = self._mean_weight
+        if weight is None and self.sample_weight is not None:
+            weight = tf.cast(self.sample_weight, tf.float32)
+            weight = weight if weight.shape.rank == 1 else None  # a mask of positions
+        return weight
+
+    @property
+    def position_weight(self) -> Any:
+        """Returns the share of each position in its example, `[B, ...]`; None without a mask.
+
+        An example's shares sum to 1, or to 0 if none of its positions counts.
+        """
+        mask = self._mask
+        if mask is None and self.sample_weight is not None:
+            mask = self.sample_weight if self.sample_weight.shape.rank > 1 else None
+        if mask is None:
+            return None
+        mask = tf.cast(tf.convert_to_tensor(mask) != 0, tf.float32)
+        axes = list(range(1, mask.shape.rank))
+        return tf.math.divide_no_nan(mask, tf.reduce_sum(mask, axes, keepdims=True))
 
     @property
     def batch_size(self) -> int | None:
@@ -68,10 +115,7 @@ class Signals:
             `[...]` float32, the same on all replicas; zero if all sample weights are zero.
         """
         values = tf.cast(values, tf.float32)
-        weight = self._mean_weight
-        if weight is None and self.sample_weight is not None:
-            weight = tf.cast(self.sample_weight, tf.float32)
-            weight = weight if weight.shape.rank == 1 else None  # a mask of positions
+        weight = self.example_weight
         if weight is None:
             weight = tf.ones_like(values[(0,) * (values.shape.rank - 1)])
         total, count = summed((tf.reduce_sum(weight * values, -1), tf.reduce_sum(weight)))

@@ -17,8 +17,9 @@ from aekd_tf.teachers.finite import zero_unless_live
 from aekd_tf.terms.base import StepBatch
 from aekd_tf.terms.capture import with_features
 from aekd_tf.terms.features import FeatureTerm
-from aekd_tf.terms.hints import pooled
+from aekd_tf.terms.heads import head_of
 from aekd_tf.terms.outputs import OutputsTerm
+from aekd_tf.terms.pooling import pooled
 from aekd_tf.training.global_batch import GlobalBatch
 from aekd_tf.training.replicas import batch_size, summed
 
@@ -145,6 +146,8 @@ class DistillationStep(GlobalBatch):
             temperature=self._settings.tensor("temperature"),
             step=self._steps(),
             _mean_weight=shares * count,
+            _mask=mask,
+            _head=head_of(self._outputs_term.loss, labels, outputs.shape[-1]),
         )
         return StepBatch(signals, mask, shares, count, tape)
 

@@ -44,18 +44,24 @@ def _again(first: Any, others: Iterator[Any]) -> Iterator[Any]:
     yield from others
 
 
-def batches(x: Any, y: Any = None, batch_size: int = 128) -> Iterator[tuple[Any, Any, Any]]:
+def batches(
+    x: Any, y: Any = None, batch_size: int = 128, sample_weight: Any = None
+) -> Iterator[tuple[Any, Any, Any]]:
     """Yields all batches `(x, y, sample_weight)` of arrays or of a data set, in order."""
     if is_arrays(x):
         count = len(keras.tree.flatten(x)[0])
         for start in range(0, count, batch_size):
-            yield _rows((x, y, None), start, start + batch_size)
+            yield _rows((x, y, sample_weight), start, start + batch_size)
         return
     if isinstance(x, keras.utils.PyDataset):
         given = x
         x = (given[index] for index in range(given.num_batches))
     for batch in x:
-        yield keras.utils.unpack_x_y_sample_weight(batch)
+        parts = [batch]
+        if isinstance(x, tf.distribute.DistributedDataset):
+            parts = _of_replicas(tf.distribute.get_strategy(), batch)
+        for part in parts:
+            yield keras.utils.unpack_x_y_sample_weight(part)
 
 
 def is_arrays(x: Any) -> bool:
@@ -73,6 +79,13 @@ def _rows(data: Any, start: int, stop: int) -> Any:
         return part[start:stop]
 
     return keras.tree.map_structure(lambda part: None if part is None else cut(part), data)
+
+
+def _of_replicas(strategy: Any, batch: Any) -> list[Any]:
+    """Returns the parts of a batch that this process's replicas have, without empty ones."""
+    leaves = [strategy.experimental_local_results(leaf) for leaf in keras.tree.flatten(batch)]
+    parts = [keras.tree.pack_sequence_as(batch, list(each)) for each in zip(*leaves, strict=True)]
+    return [part for part in parts if len(keras.tree.flatten(part)[0])]
 
 
 def _of_one_replica(strategy: Any, value: Any) -> Any:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.terms.hints import pooled
+from aekd_tf.terms.pooling import pooled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,8 @@ from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.identity import TeacherSource
 from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import Hints, find_layer, listed, pooled, pooled_shape
+from aekd_tf.terms.hints import Hints, find_layer, listed
+from aekd_tf.terms.pooling import pooled, pooled_shape
 
 
 class TeacherCache:
@@ -81,9 +82,9 @@ class TeacherCache:
             raise refusal("not_a_dataset", kind=type(dataset).__name__)
         if isinstance(dataset.train, data.StreamedSplit):
             raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
-        check_choice("split", split, ("train", "test"))
-        if split == "test" and (views.count != 1 or hints is not None):
-            raise ValueError("the test split is cached as one view, without hints")
+        check_choice("split", split, ("train", "validation", "test"))
+        if split != "train" and (views.count != 1 or hints is not None):
+            raise ValueError(f"the {split} split is cached as one view, without hints")
         if views.top_k is not None and views.top_k >= dataset.num_classes:
             raise ValueError(
                 f"top_k is {views.top_k} but {dataset.name} has {dataset.num_classes} classes: "
@@ -221,7 +222,7 @@ class TeacherCache:
 
     @property
     def _examples(self) -> int:
-        return len(self.dataset.train if self.split == "train" else self.dataset.test)
+        return len(getattr(self.dataset, self.split))
 
     def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
         """Returns the shape and dtype in which one example's outputs are stored."""
@@ -238,7 +239,8 @@ class TeacherCache:
 
     def _stems(self, name: str, layers: Sequence[str]) -> list[str]:
         """Returns the paths of a teacher's files without ending: logits, then feature maps."""
-        stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
+        ending = "" if self.split == "train" else f".{self.split}"
+        stem = os.path.join(self.directory, name + ending)
         # Two hints may share a layer, with another pooling.
         again = [f".{layers[:index].count(layer)}" for index, layer in enumerate(layers)]
         endings = ["" if number == ".0" else number for number in again]
@@ -298,8 +300,9 @@ class TeacherCache:
 
     def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
         """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
-        if self.split == "test":
-            pipeline = data.evaluation_pipeline(self.dataset, self.dataset.test, self.batch_size)
+        if self.split != "train":
+            split = getattr(self.dataset, self.split)
+            pipeline = data.evaluation_pipeline(self.dataset, split, self.batch_size)
             batches = iter(pipeline.map(lambda images, labels: images))
         else:
             batches = iter(
@@ -333,7 +336,7 @@ class TeacherCache:
     @functools.cached_property
     def _identity(self) -> dict[str, Any]:
         """Returns what all files depend on; files with another identity are refused."""
-        split = self.dataset.train if self.split == "train" else self.dataset.test
+        split = getattr(self.dataset, self.split)
         assert isinstance(split, data.Split)
         content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
         augmentation = {

@@ -76,6 +76,26 @@ def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> Figure:
     return figure
 
 
+def table(values: Any, title: str = "") -> Figure:
+    """Draws weights `[M]` or `[K, M]` that never change: a row per class, a column per teacher."""
+    values = np.atleast_2d(values)
+    classes, teachers = values.shape
+    figure = Figure(figsize=(2.2 + 0.45 * teachers, 1.6 + min(0.3 * classes, 8)))
+    axis = figure.subplots()
+    image = axis.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
+    axis.set_xlabel("teacher")
+    axis.set_ylabel("class")
+    axis.set_xticks(range(teachers))
+    axis.set_yticks(range(classes) if 1 < classes <= 20 else [])
+    axis.set_title(title, fontsize=9)
+    if values.size <= 200:
+        for (row, column), value in np.ndenumerate(values):
+            color = "white" if value < 0.6 * values.max() else "black"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, c=color)
+    figure.colorbar(image, label="weight")
+    return figure
+
+
 def cosines(matrix: Any, title: str = "") -> Figure:
     """Draws the cosines `[M, M]` between the teachers' gradients."""
     figure = Figure(figsize=(4.4, 3.6))

@@ -28,7 +28,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
 
     The custom scalars page shows all teacher weights in one chart and all losses in another.
     Images show the teachers' weights over training and the cosines between their gradients.
-    They are drawn after every tenth epoch and the last.
+    They are drawn after every tenth epoch and the last. Weights that never change, such as those
+    of the stacked program, are a table of classes and teachers.
 
     Args:
         log_dir: directory of this run alone.
@@ -67,7 +68,12 @@ class DistillationTensorBoard(keras.callbacks.Callback):
             ]
         )
         summary = custom_scalar.pb(layout)
+        values = getattr(getattr(self.model, "weighting", None), "values", None)
         with self._writer("train").as_default(step=0):
+            if values is not None:
+                from aekd_tf.monitoring import figures
+
+                tf.summary.image("teacher_weights/fixed", figures.pixels(figures.table(values)))
             tf.summary.experimental.write_raw_pb(summary.SerializeToString())
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

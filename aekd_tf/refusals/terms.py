@@ -35,6 +35,66 @@ TERMS = {
         "The sum scales the distillation loss against the labels' loss, and a negative weight "
         "teaches the opposite.",
     ),
+    "anchor_without_labels": Refusal(
+        "{name} is anchored to labels, but the batch has none: give y, or use anchor_to='vote', "
+        "which the teachers' majority stands for",
+        "Without labels there is nothing that the program could compare the teachers with.",
+    ),
+    "anchor_changed": Refusal(
+        "anchor is set to {anchor}, from {before}: a training program keeps its reference; make an "
+        "AdaptiveWeighting(anchor={anchor}) instead",
+        "At 0 the program reads gradients, above 0 outputs, and a traced step reads one of them.",
+    ),
+    "space_not_used": Refusal(
+        "gradient_space='parameters' has one gradient per teacher and batch, which {name} does not "
+        "read: use weighting='aekd', or gradient_space='logits'",
+        "The M backward passes would be paid, and the weights would come from something else.",
+    ),
+    "top_k_weighting": Refusal(
+        "{name} softens the teachers' outputs at temperature {reads}, but a top-k cache keeps what "
+        "is beyond the largest logits at {cached} alone: give that temperature, or cache all "
+        "logits",
+        "At another temperature the rest would have another probability than the teachers gave.",
+    ),
+    "fixed_weights": Refusal(
+        "FixedWeighting was given values of shape {shape}, least {least}, sums from {low} to "
+        "{high}: give [M], or [K, M] by class, at least 0 and with sum 1 over the teachers",
+        "The sum scales the distillation loss against the labels' loss.",
+    ),
+    "fixed_teachers": Refusal(
+        "{name} has weights for {values} teachers, but there are {teachers}: give one per teacher",
+        "Weights would go to another teacher than they were chosen for.",
+    ),
+    "fixed_classes": Refusal(
+        "{name} has weights for {values} classes, but outputs have {classes}: give [K, M], or [M] "
+        "for all classes",
+        "An example would take the weights of another class.",
+    ),
+    "fixed_not_classes": Refusal(
+        "{name} has weights by class, but the outputs are {head}: give one weight per teacher, or "
+        "per_class=False",
+        "Such an example has no class that could choose its weights.",
+    ),
+    "stacked_without_validation": Refusal(
+        "weighting 'stacked' chooses the weights on held-out examples, but {why}: give "
+        "fit(validation_data=(x, y)), or use weighting='auto'",
+        "Weights that are chosen on training examples trust teachers that have memorized them.",
+    ),
+    "stacked_not_solved": Refusal(
+        "weighting 'stacked' has no weights yet: call fit(validation_data=...) first, or give "
+        "FixedWeighting.stacked(teachers, held_out)",
+        "It solves its program on held-out examples, before the first step.",
+    ),
+    "accuracy_without_labels": Refusal(
+        "FixedWeighting.from_accuracy requires labels of classes: give (x, y), or use "
+        "FixedWeighting.stacked(..., anchor_to='vote')",
+        "An accuracy compares answers with labels.",
+    ),
+    "outputs_not_held_out": Refusal(
+        "teachers' outputs have shape {shape}: give [M, N, ..., K], all teachers' outputs for N "
+        "held-out examples, or models and their data",
+        "Another axis would be taken for the teachers.",
+    ),
     "loss_is_a_class": Refusal(
         "distillation_loss is the class {name}: give an instance, {name}()",
         "A class computes nothing until an instance is made.",

@@ -70,7 +70,7 @@ class TeacherEnsemble:
         self._teachers = tuple(models)
         # Whether the weights are yet to be loaded: a configuration has none.
         self._pending = pending and any(model.variables for model in models)
-        self._logits = tf.function(self.logits)
+        self.traced_logits = tf.function(self.logits)
 
     @property
     def pending(self) -> bool:
@@ -157,7 +157,7 @@ class TeacherEnsemble:
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
         """Returns the vote's scores, `[N, ..., K]`, for inputs in any form that `fit` takes."""
-        logits = (self._logits(inputs) for inputs, _, _ in batches(x, batch_size=batch_size))
+        logits = (self.traced_logits(inputs) for inputs, _, _ in batches(x, batch_size=batch_size))
         return np.concatenate(
             [vote_scores(batch, self.head)[self.vote].numpy() for batch in logits]
         )
@@ -195,7 +195,7 @@ class TeacherEnsemble:
                     raise ValueError(
                         "evaluate requires labels: give y, or a dataset of (inputs, labels)"
                     )
-                outputs = self._logits(inputs)
+                outputs = self.traced_logits(inputs)
                 if self.head == "any":
                     classes = np.asarray(labels).dtype.kind in "iu" and outputs.shape[-1] > 1
                     self.head = "classes" if classes else "regression"

@@ -12,27 +12,45 @@ from aekd_tf.outputs import UNKNOWN, are_probabilities
 from aekd_tf.refusals import refusal
 
 
-def vote_scores(outputs: tf.Tensor, head: str = "classes") -> dict[str, tf.Tensor]:
+def vote_scores(
+    outputs: tf.Tensor, head: str = "classes", live: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
     """Returns scores `[B, ..., K]` of both votes over `outputs [M, B, ..., K]`.
 
     Of classes the argmax is the answer; a label is on above 1/2; a value is the answer itself.
+    Teachers that are not in `live [M]` have no vote; None counts all.
     """
+    voting = tf.ones(outputs.shape[:1]) if live is None else tf.cast(live, tf.float32)
+    voting = tf.reshape(voting, [-1] + [1] * (outputs.shape.rank - 1))
+    count = tf.maximum(tf.reduce_sum(voting), 1.0)
     if head == "regression":
-        mean = tf.reduce_mean(outputs, 0)
+        mean = tf.reduce_sum(voting * outputs, 0) / count
         return {"majority": mean, "mean": mean}
     # Mean probability is at most 1, so this fraction of it can only break a tie.
     room = 2 * outputs.shape[0] + 1
     if head == "labels":
         # A teacher has no vote on a label that it does not know.
-        known = tf.cast(outputs > UNKNOWN / 2, tf.float32)
+        known = voting * tf.cast(outputs > UNKNOWN / 2, tf.float32)
         voters = tf.maximum(tf.reduce_sum(known, 0), 1.0)
         mean = tf.reduce_sum(known * tf.sigmoid(outputs), 0) / voters
         on = tf.reduce_sum(known * tf.cast(outputs > 0, tf.float32), 0) / voters
         shares = on + (mean - 0.5) / room
         return {"majority": shares, "mean": mean}
-    mean = tf.reduce_mean(tf.nn.softmax(outputs), 0)
-    ballots = tf.one_hot(tf.argmax(outputs, -1), outputs.shape[-1])
-    return {"majority": tf.reduce_mean(ballots, 0) + mean / room, "mean": mean}
+    mean = tf.reduce_sum(voting * tf.nn.softmax(outputs), 0) / count
+    ballots = tf.reduce_sum(voting * tf.one_hot(tf.argmax(outputs, -1), outputs.shape[-1]), 0)
+    return {"majority": ballots / count + mean / room, "mean": mean}
+
+
+def vote(outputs: tf.Tensor, head: str, live: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns the teachers' majority vote, `[B, ..., K]` float32: one-hot, 0 and 1, or values.
+
+    Ties of classes are broken by the mean probability, those of a label by whether that is above
+    1/2. Of regression it is the mean. Arguments as for `vote_scores`.
+    """
+    scores = vote_scores(outputs, head, live)["majority"]
+    if head == "classes":
+        return tf.one_hot(tf.argmax(scores, -1), outputs.shape[-1])
+    return tf.cast(scores > 0.5, tf.float32) if head == "labels" else scores
 
 
 def accuracies(

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aekd_tf.gradients import example_grams, gram_matrix
 from aekd_tf.monitoring.metrics import TeacherWeights
 from aekd_tf.signals import Signals
+from aekd_tf.training.replicas import summed
 from aekd_tf.weightings.base import Weighting, among_live
 
 
@@ -35,6 +37,25 @@ class StepBatch:
     def training(self) -> bool:
         """Whether this is a training step."""
         return self.tape is not None
+
+    def gradient_weight(self, weighting: Weighting | None) -> tf.Tensor:
+        """Returns the weights `[B]` by which a weighting's gradients are taken."""
+        alone = weighting is not None and weighting.per_example
+        return tf.ones_like(self.example_weight) if alone else self.example_weight
+
+    def grams(
+        self, gradients: tf.Tensor, weighting: Weighting | None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns the Gram matrix `[M, M]` of the batch, and that of each example or None.
+
+        `gradients [M, B, ...]` are by `gradient_weight`.
+        """
+        if weighting is None or not weighting.per_example:
+            reduction = "mean" if weighting is None else weighting.batch_gradient
+            return gram_matrix(gradients, reduction), None
+        each = example_grams(gradients)
+        weight = tf.square(self.example_weight)[:, None, None]
+        return summed(tf.reduce_sum(weight * each, 0)), each
 
     def total(self, losses: tf.Tensor) -> tf.Tensor:
         """Returns the batch loss `[...]` of `losses [..., B]`, this replica's part."""
@@ -66,6 +87,7 @@ class Term:
         live: tf.Tensor,
         losses: tf.Tensor,
         gram: tf.Tensor,
+        example_gram: tf.Tensor | None = None,
         of_outputs: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the teachers' weights, `[M]` or `[M, B]`, and reports them in training.
@@ -75,6 +97,7 @@ class Term:
             live: `[M]` bool.
             losses: `[M, B]`.
             gram: `[M, M]`, of the global batch.
+            example_gram: `[B, M, M]` for a weighting with one program per example, else None.
             of_outputs: the weights of the outputs' term.
         """
         if self.weighting is None:
@@ -82,7 +105,10 @@ class Term:
             weights, gap = among_live(of_outputs, live), tf.zeros([])
         else:
             signals = dataclasses.replace(
-                batch.signals, live=live, losses=tf.stop_gradient(losses), gram=gram
+                batch.signals,
+                live=live,
+                losses=tf.stop_gradient(losses),
+                gram=gram if example_gram is None else example_gram,
             )
             signals = signals.only(self.weighting.needs)
             if self.checking:

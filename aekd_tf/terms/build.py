@@ -62,6 +62,8 @@ class MakesTerms(keras.Model):
             name=f"hint_scale{number}",
         )
         weighting = self.hint_weighting if hints.weighting is None else hints.weighting
+        if weighting is self.weighting and self.weighting.shared:
+            weighting = AS_OUTPUTS
         term = FeatureTerm(
             hints,
             None if isinstance(weighting, str) and weighting == AS_OUTPUTS else weighting,

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from aekd_tf.gradients import gram_matrix
 from aekd_tf.losses.base import DistillationLoss
 from aekd_tf.terms.base import StepBatch, Term
 from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import Hints, attention_loss, find_layer, hint_loss, pooled_shape
+from aekd_tf.terms.hints import Hints, attention_loss, find_layer, hint_loss
+from aekd_tf.terms.pooling import pooled_shape
 from aekd_tf.terms.regressors import HintRegressors
 from aekd_tf.weightings.base import Weighting
 
@@ -98,10 +98,16 @@ class FeatureTerm(Term):
             of_outputs: weights of the outputs' term.
         """
         losses, gradients = self.regressors.losses_and_gradients(
-            student_map, maps, batch.example_weight, batch.count, batch.training, self._loss
+            student_map,
+            maps,
+            batch.gradient_weight(self.weighting),
+            batch.count,
+            batch.training,
+            self._loss,
         )
-        reduction = "mean" if self.weighting is None else self.weighting.batch_gradient
-        weights = self.weights(batch, live, losses, gram_matrix(gradients, reduction), of_outputs)
+        weights = self.weights(
+            batch, live, losses, *batch.grams(gradients, self.weighting), of_outputs
+        )
         if weights.shape.rank == 1:
             return batch.total(tf.tensordot(weights, losses, 1))
         return batch.total(tf.reduce_sum(weights * losses, 0))

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from aekd_tf.gradients import gram_matrix, parameter_gram, teacher_gradients
+from aekd_tf.gradients import parameter_gram, teacher_gradients
 from aekd_tf.losses.base import DistillationLoss
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
@@ -65,16 +65,19 @@ class OutputsTerm(Term):
             )
 
         losses, gradients = teacher_gradients(
-            losses_of, student_outputs, self.num_teachers, batch.example_weight, batch.tape
+            losses_of,
+            student_outputs,
+            self.num_teachers,
+            batch.gradient_weight(self.weighting),
+            batch.tape,
         )
         if gradients is None:
             raise refusal("loss_without_gradient", loss=self.loss.name)
         if self.gradient_space == "parameters" and batch.tape is not None:
-            gram = parameter_gram(batch.tape, batch.total(losses), parameters)
+            gram, each = parameter_gram(batch.tape, batch.total(losses), parameters), None
         else:
-            assert self.weighting is not None
-            gram = gram_matrix(gradients, self.weighting.batch_gradient)
-        weights = self.weights(batch, live, losses, gram)
+            gram, each = batch.grams(gradients, self.weighting)
+        weights = self.weights(batch, live, losses, gram, each)
         combined = self.loss.combined(
             weights,
             losses,

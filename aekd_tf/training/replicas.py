@@ -20,6 +20,16 @@ def summed(values: Any) -> Any:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
+def largest(value: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of the replicas' scalars."""
+    if num_replicas() == 1:
+        return value
+    # A strategy reduces by sums alone.
+    index = tf.distribute.get_replica_context().replica_id_in_sync_group
+    chosen = tf.range(num_replicas()) == index
+    return tf.reduce_max(summed(tf.where(chosen, value, 0.0)))
+
+
 def batch_size(inputs: Any) -> tf.Tensor:
     """Returns the number of examples in this replica's part of the batch, 0 or more."""
     return tf.shape(next(x for x in keras.tree.flatten(inputs) if x is not None))[0]

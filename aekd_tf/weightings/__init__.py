@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from aekd_tf.checks import check_choice
 from aekd_tf.names import WEIGHTINGS
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
+from aekd_tf.weightings.auto import AutoWeighting
 from aekd_tf.weightings.base import Weighting, check_interface
+from aekd_tf.weightings.stacked import StackedWeighting
 from aekd_tf.weightings.uniform import UniformWeighting
+
+MAKERS: dict[str, Callable[[], Weighting]] = {
+    "auto": AutoWeighting,
+    "stacked": StackedWeighting,
+    "aekd": AdaptiveWeighting,
+    "anchored": functools.partial(AdaptiveWeighting, anchor=1.0),
+    "average": UniformWeighting,
+    "average_outputs": functools.partial(UniformWeighting, "outputs"),
+}
 
 
 def get(identifier: str | Weighting) -> Weighting:
-    """Returns a weighting by name (`"aekd"`, `"average"`, `"average_outputs"`), or the one given.
+    """Returns a weighting by name, one of `names.WEIGHTINGS`, or the one given.
 
     Raises:
         ValueError: unknown name; the message lists the names. A subclass that overrides
@@ -20,6 +34,4 @@ def get(identifier: str | Weighting) -> Weighting:
         check_interface(identifier)
         return identifier
     check_choice("weighting", identifier, WEIGHTINGS)
-    if identifier == "aekd":
-        return AdaptiveWeighting()
-    return UniformWeighting("outputs" if identifier == "average_outputs" else "losses")
+    return MAKERS[identifier]()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from aekd_tf.refusals import refusal
 from aekd_tf.signals import FIELDS, Signals
+
+if TYPE_CHECKING:
+    from aekd_tf.weightings.held_out import HeldOut
 
 
 class Weighting:
@@ -19,7 +22,13 @@ class Weighting:
         needs: names of the fields of `Signals` that `weights` reads.
         batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch for
             `signals.gram`.
+        per_example: whether `signals.gram` is `[B, M, M]`, of each example's own gradients
+            without sample weights.
+        shared: whether hints take the weights of the outputs, if both have this weighting.
         leaves_graph: True if XLA cannot compile the weighting.
+        reads_at: the temperature at which it softens the teachers' outputs, None if it does not.
+            A top-k cache is right at one temperature alone.
+        values: weights `[M]`, or `[K, M]` by class, that are the same in all steps; None otherwise.
 
     Example:
 
@@ -32,7 +41,11 @@ class Weighting:
 
     needs: tuple[str, ...] = ("gram",)
     batch_gradient: str = "mean"
+    per_example: bool = False
+    shared: bool = False
     leaves_graph: bool = False
+    reads_at: float | None = None
+    values: np.ndarray | None = None
 
     def weights(self, signals: Signals) -> Any:
         """Returns the weights, at least 0, that sum to 1 over the teachers.
@@ -113,6 +126,30 @@ class Weighting:
     def validate(self, num_teachers: int) -> None:
         """Raises ValueError if this weighting cannot serve `num_teachers` teachers."""
 
+    def check_temperature(self, cached: float | None) -> None:
+        """Raises ValueError unless it can read outputs that are right at one temperature alone.
+
+        `cached` is that temperature of a top-k cache; None for outputs that are right at any.
+        """
+        if cached is not None and self.reads_at not in (None, cached):
+            raise refusal(
+                "top_k_weighting",
+                name=type(self).__name__,
+                reads=f"{self.reads_at:g}",
+                cached=f"{cached:g}",
+            )
+
+    def prepare(self, held_out: HeldOut) -> bool:
+        """Chooses weights on `fit`'s validation data, before the first step.
+
+        Returns:
+            Whether what it computes has changed, so that the step must be traced anew.
+
+        Raises:
+            ValueError: no validation data, and the weighting cannot do without.
+        """
+        return False
+
     def get_config(self) -> dict[str, Any]:
         return {}
 
@@ -129,10 +166,18 @@ def check_interface(weighting: Weighting) -> None:
             raise refusal("old_weighting", name=kind.__name__, method=name)
     if kind.weights is Weighting.weights:
         raise refusal("weighting_without_weights", name=kind.__name__)
-    unknown = [name for name in kind.needs if name not in FIELDS]
-    if isinstance(kind.needs, str) or unknown:
-        given = kind.needs if isinstance(kind.needs, str) else unknown[0]
+    needs = weighting.needs
+    unknown = [name for name in needs if name not in FIELDS]
+    if isinstance(needs, str) or unknown:
+        given = needs if isinstance(needs, str) else unknown[0]
         raise refusal("weighting_needs", name=kind.__name__, given=given, fields=", ".join(FIELDS))
+
+
+def check_space(weighting: Weighting, gradient_space: str) -> None:
+    """Raises ValueError if gradients w.r.t. parameters are asked for, but not read."""
+    unread = weighting.needs and "gram" not in weighting.needs
+    if gradient_space == "parameters" and (unread or weighting.per_example):
+        raise refusal("space_not_used", name=type(weighting).__name__)
 
 
 def among_live(weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,8 @@ from keras import layers
 
 import aekd_tf
 from aekd_tf import EnsembleDistiller, Hints, TeacherCache, Views, data
-from aekd_tf.terms.hints import attention_loss, pooled
+from aekd_tf.terms.hints import attention_loss
+from aekd_tf.terms.pooling import pooled
 from aekd_tf.terms.regressors import Regressor
 from tools.networks import elementwise
 from tools.refused import refused

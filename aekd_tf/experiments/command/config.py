@@ -17,6 +17,7 @@ from aekd_tf.experiments.command.presets import (
 )
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import (
+    ANCHORS,
     BATCH_GRADIENTS,
     CACHE_DTYPES,
     DATASETS_IN_MEMORY,
@@ -50,9 +51,13 @@ class Config:
     methods: tuple[str, ...]
     weighting: str
     tolerance: float
-    batch_gradient: str
+    batch_gradient: str | None
     normalize: bool
     solver: str
+    anchor: float | None
+    anchor_temperature: float
+    anchor_to: str
+    per_example: bool
     distillation_loss: str
     temperature: float
     kd_weight: float
@@ -104,12 +109,14 @@ class Config:
                 "average_outputs is the average by distillation_loss=averaged_outputs: leave "
                 "distillation_loss out, or use the method average"
             )
-        check_choice("batch_gradient", self.batch_gradient, BATCH_GRADIENTS)
+        if self.batch_gradient is not None:
+            check_choice("batch_gradient", self.batch_gradient, BATCH_GRADIENTS)
         check_choice("solver", self.solver, SOLVERS)
         for method in self.methods:
             check_choice("method", method, METHODS)
         if len(set(self.methods)) < len(self.methods) or not self.methods:
             raise ValueError("methods is empty or names a method twice: name each once")
+        self._check_anchor()
         for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
             _check_count(name, getattr(self, name))
         for name in ("train_examples", "validation_examples", "image_size", "cache_top_k"):
@@ -166,6 +173,32 @@ class Config:
             raise ValueError(
                 f"jit_compile cannot compile solver={self.solver}, which leaves the graph for "
                 "Python: use solver=smo or drop jit_compile"
+            )
+
+    @property
+    def anchored_method(self) -> str:
+        """Returns the method whose reference the anchor's settings choose."""
+        return "anchored" if "anchored" in self.methods else "aekd"
+
+    def _check_anchor(self) -> None:
+        check_choice("anchor_to", self.anchor_to, ANCHORS)
+        check_number("anchor_temperature", self.anchor_temperature, above_zero=True)
+        if self.anchor is not None and not 0 <= self.anchor <= 1:
+            raise ValueError(
+                f"anchor is {self.anchor}: give a number from 0 (the student) to 1 (the truth)"
+            )
+        changed = self.anchor is not None or self.per_example
+        if changed and not {"anchored", *ADAPTIVE} & set(self.methods):
+            raise ValueError(
+                "anchor and per_example are settings of the methods anchored and aekd: name one "
+                "of them"
+            )
+        reads = "anchored" in self.methods or bool(self.anchor)
+        if self.cache_top_k and reads and self.anchor_temperature != self.temperature:
+            raise ValueError(
+                f"cache_top_k keeps what is beyond the largest logits at temperature "
+                f"{self.temperature:g}, anchor_temperature is {self.anchor_temperature:g}: give "
+                "both the same"
             )
 
     def _check_strategy(self) -> None:
@@ -251,7 +284,7 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         check_choice("dataset", dataset, experiment.datasets)
     elif not dataset:
         raise ValueError("dataset is empty: name one, such as cifar10")
-    defaults = {"batch_size": 64, **DEFAULTS[family(dataset)][given["preset"]]}
+    defaults = {"batch_size": 64, "weighting": "auto", **DEFAULTS[family(dataset)][given["preset"]]}
     given = {"image_size": None, **given}
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()
@@ -280,7 +313,7 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     content["hint_layers"] = tuple(content["hint_layers"])
     content["hint_weight"] = _hint_weight(content["hint_weight"])
     hinted = HINTED if content["hint_weight"] else ()
-    usual = dict.fromkeys(["alone", "average", content["weighting"], *hinted])
+    usual = dict.fromkeys(["alone", "average", "aekd", content["weighting"], *hinted])
     content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
     if content["teachers_dir"] is None:
         content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")

@@ -13,6 +13,7 @@ from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
 from aekd_tf.experiments.command.presets import DEFAULTS, Experiment, family
 from aekd_tf.experiments.run.methods import METHODS
+from aekd_tf.names import WEIGHTINGS
 
 _RECIPES = ("epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate")
 
@@ -50,8 +51,10 @@ def define(experiment: Experiment) -> Flags:
     add(
         "string",
         "weighting",
-        "aekd",
-        "aekd (adaptive), average (AVER), average_outputs (AVER of softened outputs).",
+        None,
+        f"{', '.join(WEIGHTINGS)}. auto: weights per class, chosen on the validation images; aekd: "
+        "the paper's; average: AVER. docs/weightings.md has all. Unset: auto, and aekd with the "
+        "preset paper.",
     )
     add(
         "list",
@@ -59,7 +62,7 @@ def define(experiment: Experiment) -> Flags:
         None,
         f"Students to train, by method: {', '.join(METHODS)}. kd has the first teacher alone; "
         "fitnets and aekd_hints use hints, uniform and adaptive. The last student is delivered. "
-        "Unset: alone, average, --weighting, and with --hint_weight fitnets and aekd_hints.",
+        "Unset: alone, average, aekd, --weighting, and with --hint_weight fitnets and aekd_hints.",
     )
     add(
         "float",
@@ -71,8 +74,9 @@ def define(experiment: Experiment) -> Flags:
     add(
         "string",
         "batch_gradient",
-        "mean",
-        "mean: gradients averaged over the batch (the authors' code); full: Eq. 15 as written.",
+        None,
+        "mean: gradients averaged over the batch (the authors' code); full: Eq. 15 as written. "
+        "Unset: mean, and full with an anchor.",
     )
     add("boolean", "normalize", False, "Scale the teachers' gradients to unit length.")
     add(
@@ -81,6 +85,17 @@ def define(experiment: Experiment) -> Flags:
         "smo",
         "smo or projected (in the graph), cvxopt or libsvm (outside it).",
     )
+
+    add(
+        "float",
+        "anchor",
+        None,
+        "What the teachers are compared with, for the method anchored, else aekd: from 0, what the "
+        "student says, to 1, the truth. Unset: 0 for aekd, 1 for anchored.",
+    )
+    add("float", "anchor_temperature", 1.0, "T of the outputs that are compared with an anchor.")
+    add("string", "anchor_to", "labels", "The anchor's truth: labels, or the teachers' vote.")
+    add("boolean", "per_example", False, "One program per image, for anchored, else aekd.")
 
     group = "Loss"
     add(

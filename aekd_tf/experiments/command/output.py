@@ -19,6 +19,15 @@ from aekd_tf.experiments.command.errors import UserError
 if TYPE_CHECKING:
     import keras
 
+# Settings that were not recorded before there was a choice.
+BEFORE = {
+    "distillation_loss": "kl",
+    "anchor": None,
+    "anchor_temperature": 1.0,
+    "anchor_to": "labels",
+    "per_example": False,
+}
+
 
 def check_configuration(config: Config) -> None:
     """Refuses an output directory that holds a run with other settings.
@@ -32,7 +41,10 @@ def check_configuration(config: Config) -> None:
     recorded = read_json(path, "delete it, or choose another --output_dir").get("config")
     if not isinstance(recorded, dict):
         raise UserError(f"{path} has no configuration: delete it, or choose another --output_dir")
-    recorded.setdefault("distillation_loss", "kl")  # before there was a choice
+    for name, only in BEFORE.items():
+        recorded.setdefault(name, only)
+    if recorded.get("batch_gradient") == "mean" and config.batch_gradient is None:
+        recorded["batch_gradient"] = None  # which is the same for AE-KD
     requested = json.loads(json.dumps(config.recorded()))
     differ = [name for name in requested if recorded.get(name) != requested[name]]
     if differ:

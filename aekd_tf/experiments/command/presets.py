@@ -9,7 +9,7 @@ from aekd_tf.names import DATASETS_IN_MEMORY
 
 PRESETS = ("quick", "paper")
 
-_PAPER = {"student": "resnet20", "teachers": "resnet56"}
+_PAPER = {"student": "resnet20", "teachers": "resnet56", "weighting": "aekd"}
 # By family of data sets and preset.
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
@@ -38,6 +38,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {
             "student": "imagenet_resnet18",
             "teachers": "imagenet_resnet50",
+            "weighting": "aekd",
             "image_size": 224,
             "batch_size": 256,
         },

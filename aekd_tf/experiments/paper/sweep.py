@@ -192,7 +192,7 @@ class Sweep:
         if cell.solver == "libsvm_unscaled":
             # A trace calls the object that it was traced with, which then does the counting.
             in_trace = traced and traced.model.weighting
-            return in_trace or UnscaledLibsvm(config.tolerance, config.batch_gradient)
+            return in_trace or UnscaledLibsvm(config.tolerance, cell.batch_gradient)
         if cell.solver != config.solver:
             raise UserError(f"unknown solver {cell.solver!r} of a cell")
         return None

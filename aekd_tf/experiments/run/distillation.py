@@ -23,6 +23,8 @@ from aekd_tf.experiments.run.dataset import check_steps, load_data
 from aekd_tf.experiments.run.scores import accuracy
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
+from aekd_tf.experiments.run.weighting import described
+from aekd_tf.monitoring import figures as figures_of
 from aekd_tf.training import checkpoint
 from aekd_tf.training.stop import SIGNALS
 
@@ -67,10 +69,7 @@ def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.
 def _train_and_report(
     config: Config, dataset: data.Dataset, requested_teachers: list[teachers.Teacher]
 ) -> dict[str, Any]:
-    output.save_json(
-        os.path.join(config.output_dir, "config.json"),
-        {"aekd_tf": aekd_tf.__version__, "config": config.recorded()},
-    )
+    _save_configuration(config, {})
     requested = students.plan(config)
     figures = {student.name: students.finished(config, student) for student in requested}
     missing = [student for student in requested if figures[student.name] is None]
@@ -92,10 +91,11 @@ def _train_and_report(
     if pool.caches is not None and missing:
         teacher_pool.announce(config, pool)
         pool.fill(config)
+    choices: dict[str, str] = {}
     for student in missing:
         count += 1
         label = f"[{count}/{total}] {student.title}"
-        figures[student.name] = _train(config, dataset, pool, student, label)
+        figures[student.name] = _train(config, dataset, pool, student, label, choices)
 
     chosen = students.chosen(requested, {name: known or {} for name, known in figures.items()})
     results = _results(config, pool, {method: best for method, (_, best) in chosen.items()})
@@ -112,10 +112,24 @@ def _train_and_report(
     return results
 
 
+def _save_configuration(config: Config, choices: dict[str, str]) -> None:
+    content = {"aekd_tf": aekd_tf.__version__, "config": config.recorded()}
+    path = os.path.join(config.output_dir, "config.json")
+    output.save_json(path, {**content, "choices": choices} if choices else content)
+
+
 def _train(
-    config: Config, dataset: data.Dataset, pool: TeacherPool, student: Student, label: str
+    config: Config,
+    dataset: data.Dataset,
+    pool: TeacherPool,
+    student: Student,
+    label: str,
+    choices: dict[str, str],
 ) -> dict[str, Any]:
-    """Trains one student, writes its model and its figures, and returns the figures."""
+    """Trains one student, writes its model and its figures, and returns the figures.
+
+    What its weighting has chosen is added to `choices`, and to `config.json`.
+    """
     started = time.monotonic()
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     saved = students.path(config, student, "checkpoint")
@@ -123,6 +137,14 @@ def _train(
     training = one_student.training_of(config, label, saved, log_dir, identity)
     trained = one_student.train(config, dataset, pool, student, training)
     history, best = trained.history, trained.best
+    weighting = getattr(trained.model, "weighting", None)
+    if weighting is not None and (choice := described(weighting)) is not None:
+        choices[student.name] = choice
+        _save_configuration(config, choices)
+        print(f"weighting {choice}", flush=True)
+    if weighting is not None and weighting.values is not None and strategies.is_chief():
+        picture = figures_of.table(weighting.values)
+        figures_of.save(picture, students.path(config, student, "png"))
     test = accuracy(trained.network, dataset, dataset.test)
     figures: dict[str, Any] = {
         **{f"test_{name}": value for name, value in test.items()},

@@ -30,8 +30,18 @@ class Method:
 
     @property
     def adaptive(self) -> bool:
-        """Tells whether the method solves the quadratic program, so that C matters."""
+        """Tells whether the method is AE-KD, which solves the paper's program at every step."""
         return self.weighting == "aekd"
+
+    @property
+    def capped(self) -> bool:
+        """Tells whether the method solves a quadratic program, so that C matters."""
+        return self.weighting in ("auto", "stacked", "aekd", "anchored")
+
+    @property
+    def held_out(self) -> bool:
+        """Tells whether the method chooses weights on validation images."""
+        return self.weighting in ("auto", "stacked")
 
     @property
     def hinted(self) -> bool:
@@ -48,6 +58,9 @@ METHODS = {
         Method("average", "AVER", "average"),
         Method("average_outputs", "AVER of outputs", "average_outputs"),
         Method("aekd", "AE-KD", "aekd"),
+        Method("anchored", "anchored", "anchored"),
+        Method("stacked", "stacked", "stacked"),
+        Method("auto", "auto", "auto"),
         Method("fitnets", "FitNets", "average", _BOTH),
         Method("aekd_hints", "AE-KD*", "aekd", _BOTH),
     )

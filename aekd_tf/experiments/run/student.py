@@ -21,10 +21,10 @@ from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.experiments.run.methods import HINTED
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool, hints_of
+from aekd_tf.experiments.run.weighting import choose, make
 from aekd_tf.training import fit
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.global_batch import SupervisedModel
-from aekd_tf.weightings import get as get_weighting
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
 from aekd_tf.weightings.base import Weighting
 
@@ -96,6 +96,8 @@ def train(
         network = create_network(config, dataset)
         teachers = CachedTeachers(1) if pool is None else pool.teachers
         model = distiller(config, network, teachers, student, weighting)
+        if pool is not None and isinstance(model, EnsembleDistiller):
+            choose(model.weighting, pool, dataset)
         if traced is not None and not model.built:
             model.build((None, *dataset.image_shape))
     if traced is not None:
@@ -174,24 +176,21 @@ def distiller(
     method = student.method
     if method.weighting is None:
         return SupervisedModel(network)
-    adaptive = (config.tolerance, config.batch_gradient, config.normalize, config.solver)
     options: dict[str, Any] = {}
     if method.hinted:
         options["hints"] = hints_of(config)
         options["hint_weight"] = student.hint_weight
         if method.adaptive:
             # The authors scale only the hints' gradients to unit length, not the logits'.
-            options["hint_weighting"] = AdaptiveWeighting(*adaptive[:2], True, config.solver)
+            options["hint_weighting"] = AdaptiveWeighting(
+                config.tolerance, config.batch_gradient, True, config.solver
+            )
     if method.first_teacher_alone:
         teachers = CachedTeachers(1) if isinstance(teachers, CachedTeachers) else teachers[:1]
-    if weighting is None:
-        weighting = get_weighting(method.weighting)
-        if method.adaptive:
-            weighting = AdaptiveWeighting(*adaptive)
     return EnsembleDistiller(
         network,
         teachers,
-        weighting=weighting,
+        weighting=make(config, method) if weighting is None else weighting,
         distillation_loss=config.distillation_loss,
         temperature=config.temperature,
         student_loss_weight=config.student_loss_weight,

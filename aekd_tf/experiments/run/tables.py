@@ -39,12 +39,11 @@ def table(config: Config, results: dict[str, Any]) -> str:
     """Formats the test accuracy of all networks, at the last and the best validation epoch."""
     delivered = config.methods[-1]
     weights = results["students"][delivered]["teacher_weights"]
-    adaptive = METHODS[delivered].adaptive
     top5 = "majority_vote_top5" in results["ensemble"]
     lines = [
         "",
         f"{config.dataset}: {len(results['teachers'])} teachers, student {config.student}, "
-        f"{delivered}" + (f" C={config.tolerance:g}" if adaptive else ""),
+        f"{delivered}" + (f" C={config.tolerance:g}" if METHODS[delivered].capped else ""),
         "",
         f"{'test accuracy, %':<26}{'last epoch':>12}{'best val.':>12}"
         + (f"{'top-5':>10}" if top5 else "")

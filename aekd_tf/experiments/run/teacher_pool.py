@@ -15,6 +15,7 @@ from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.run import scores, teachers
+from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.teachers import Teacher, Trainer
 from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.terms.hints import Hints
@@ -22,10 +23,14 @@ from aekd_tf.terms.hints import Hints
 
 @dataclasses.dataclass(frozen=True)
 class Caches:
-    """The teachers' outputs on disk, for views of the training images and for the test images."""
+    """The teachers' outputs on disk, for views of the training images and for other images.
+
+    `validation` is None if no method chooses weights on validation images.
+    """
 
     training: TeacherCache
     test: TeacherCache
+    validation: TeacherCache | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,8 @@ class TeacherPool:
         """Computes the missing outputs for the training images."""
         if self.caches is not None:
             fill(config, self.files, self.caches.training)
+            if self.caches.validation is not None:
+                fill(config, self.files, self.caches.validation)
 
 
 def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
@@ -73,10 +80,16 @@ def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
     )
     directory, size = config.cache_dir, config.batch_size
     stored = hints_of(config) if config.cache_hints else None
+    chosen = any(METHODS[method].held_out for method in config.methods)
+
+    def whole(split: str) -> TeacherCache:
+        return TeacherCache(directory, dataset, Views(1, dtype="float32"), size, split=split)
+
     try:
         return Caches(
             TeacherCache(directory, dataset, views, size, stored),
-            TeacherCache(directory, dataset, Views(1, dtype="float32"), size, split="test"),
+            whole("test"),
+            whole("validation") if chosen else None,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -1,0 +1,83 @@
+"""The default weighting: chosen by what `fit` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from aekd_tf.checks import check_tolerance
+from aekd_tf.signals import Signals
+from aekd_tf.weightings.adaptive import AdaptiveWeighting
+from aekd_tf.weightings.base import Weighting
+from aekd_tf.weightings.held_out import HeldOut
+from aekd_tf.weightings.stacked import StackedWeighting
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class AutoWeighting(Weighting):
+    """`"auto"`: stacked where `fit` has validation data, else anchored to the vote.
+
+    With validation data it is `StackedWeighting()`. Otherwise, and with `train_on_batch`, it is
+    `AdaptiveWeighting(anchor=1.0, anchor_to="vote")`. A choice of stacked weights is kept.
+
+    Args:
+        tolerance: the cap C of either.
+        chosen: the weighting that was chosen already; None before the first `fit`.
+        reason: why.
+
+    Attributes:
+        chosen: the weighting in use.
+        reason: why, in one line.
+    """
+
+    shared = True
+
+    def __init__(self, tolerance: float = 0.6, chosen: Any = None, reason: str = "no fit so far"):
+        if isinstance(chosen, dict):
+            chosen = keras.saving.deserialize_keras_object(chosen)
+        check_tolerance(tolerance)
+        self.tolerance = tolerance
+        self._choose(chosen or self._anchored_to_vote(), reason)
+
+    def _anchored_to_vote(self, temperature: float = 1.0) -> AdaptiveWeighting:
+        return AdaptiveWeighting(
+            self.tolerance, anchor=1.0, anchor_temperature=temperature, anchor_to="vote"
+        )
+
+    def _choose(self, weighting: Weighting, reason: str) -> None:
+        self.chosen, self.reason = weighting, reason
+        self.needs, self.batch_gradient = weighting.needs, weighting.batch_gradient
+        self.values = weighting.values
+
+    def check_temperature(self, cached: float | None) -> None:
+        if cached is not None and isinstance(self.chosen, AdaptiveWeighting):
+            self._choose(self._anchored_to_vote(cached), self.reason)
+
+    def validate(self, num_teachers: int) -> None:
+        self.chosen.validate(num_teachers)
+
+    def attach(self, steps: Callable[[], Any]) -> None:
+        self.chosen.attach(steps)
+
+    def prepare(self, held_out: HeldOut) -> bool:
+        if isinstance(self.chosen, StackedWeighting):
+            return False
+        if held_out.missing is not None:
+            self.reason = held_out.missing
+            return False
+        stacked = StackedWeighting(self.tolerance, held_out.temperature or 4.0)
+        stacked.prepare(held_out)
+        self._choose(stacked, "fit has validation data")
+        return True
+
+    def weights(self, signals: Signals) -> Any:
+        return self.chosen.weights(signals)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "chosen": keras.saving.serialize_keras_object(self.chosen),
+            "reason": self.reason,
+        }

@@ -1,0 +1,91 @@
+"""Weights that `fit` chooses on its validation data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.checks import check_choice, check_number, check_tolerance
+from aekd_tf.names import ANCHORS
+from aekd_tf.refusals import refusal
+from aekd_tf.signals import Signals
+from aekd_tf.weightings.base import Weighting
+from aekd_tf.weightings.fixed import check_teachers, checked, weights_of
+from aekd_tf.weightings.held_out import HeldOut
+from aekd_tf.weightings.stacking import stacked_weights
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class StackedWeighting(Weighting):
+    """`"stacked"`: `FixedWeighting.stacked` on the validation data of `fit`.
+
+    The program is solved once, before the first step, and the weights are saved with the model.
+    A later `fit` keeps them. The student's figures on the validation data are then not
+    independent of the weights, so report those on a test set. Teachers that were trained on the
+    validation data spoil the choice.
+
+    Args:
+        tolerance, temperature, anchor_to, per_class, prior: as for `FixedWeighting.stacked`.
+        values: weights that are chosen already.
+
+    Attributes:
+        values: `[M]`, or `[K, M]` by class; None before the first `fit`.
+
+    Raises:
+        ValueError: a setting out of range; in `fit`, no validation data.
+    """
+
+    shared = True
+    needs = ("teacher_outputs", "labels")
+
+    def __init__(
+        self,
+        tolerance: float = 0.6,
+        temperature: float = 4.0,
+        anchor_to: str | None = None,
+        per_class: bool = True,
+        prior: float = 5.0,
+        values: Any = None,
+    ):
+        check_tolerance(tolerance)
+        if anchor_to is not None:
+            check_choice("anchor_to", anchor_to, ANCHORS)
+        self.tolerance = tolerance
+        self.temperature = check_number("temperature", temperature, above_zero=True)
+        self.anchor_to, self.per_class = anchor_to, per_class
+        self.prior = check_number("prior", prior)
+        self.values = None if values is None else checked(values)
+        self.reads_at = self.temperature if values is None else None
+
+    def validate(self, num_teachers: int) -> None:
+        check_tolerance(self.tolerance, num_teachers if num_teachers > 1 else None)
+        if self.values is not None:
+            check_teachers(type(self).__name__, self.values, num_teachers)
+
+    def prepare(self, held_out: HeldOut) -> bool:
+        if self.values is not None:
+            return False
+        if held_out.missing is not None:
+            raise refusal("stacked_without_validation", why=held_out.missing)
+        self.values = stacked_weights(
+            held_out, self.tolerance, self.temperature, self.anchor_to, self.per_class, self.prior
+        )
+        self.reads_at = None
+        return True
+
+    def weights(self, signals: Signals) -> tf.Tensor:
+        if self.values is None:
+            raise refusal("stacked_not_solved")
+        return weights_of(self.values, signals, type(self).__name__)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "tolerance": self.tolerance,
+            "temperature": self.temperature,
+            "anchor_to": self.anchor_to,
+            "per_class": self.per_class,
+            "prior": self.prior,
+            "values": None if self.values is None else self.values.tolist(),
+        }
