@@ -7,7 +7,17 @@ REFERENCE_SOLVERS = ("cvxopt", "libsvm")
 SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
 BATCH_GRADIENTS = ("mean", "full")
 GRADIENT_SPACES = ("logits", "parameters")
-WEIGHTINGS = ("aekd", "average", "average_outputs")
+WEIGHTINGS = (
+    "aekd",
+    "average",
+    "average_outputs",
+    "random",
+    "mgda",
+    "cross_entropy",
+    "ca_mkd",
+    "ebkd",
+    "mtkd",
+)
 AVERAGES = ("losses", "outputs")
 VOTES = ("majority", "mean")
 TEACHER_OUTPUTS = ("logits", "probabilities")

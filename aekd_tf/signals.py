@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from aekd_tf.losses.base import mean_over_positions
 from aekd_tf.training.replicas import summed
 
 
@@ -15,8 +16,8 @@ from aekd_tf.training.replicas import summed
 class Signals:
     """What a step knows of M teachers on a batch of B examples; all gradients are stopped.
 
-    Fields that a weighting does not list in its `needs` are None, except `live`. On several
-    replicas, fields with an axis B hold this replica's part of the batch.
+    Fields that a weighting does not list in its `needs` are None, except `live`, `head` and
+    `state`. On several replicas, fields with an axis B hold this replica's part of the batch.
 
     Attributes:
         live: `[M]` bool; False for a teacher whose outputs are not finite on this batch. The
@@ -30,6 +31,8 @@ class Signals:
         sample_weight: `[B]` or `[B, ...]`; None without.
         temperature: T of the softened outputs.
         step: number of optimizer steps so far.
+        head: what the outputs are: `"classes"`, `"labels"` or `"regression"`.
+        state: what the weighting keeps from step to step, as its `initial_state` lays it out.
     """
 
     live: Any
@@ -41,12 +44,16 @@ class Signals:
     sample_weight: Any = None
     temperature: Any = None
     step: Any = None
+    head: Any = "classes"
+    state: Any = None
     # [B]: the weight of each example in `batch_mean`; None for equal ones.
     _mean_weight: Any = dataclasses.field(default=None, repr=False)
+    # [B, ...]: zero at the positions of dense outputs that do not count; None if all count.
+    _mask: Any = dataclasses.field(default=None, repr=False)
 
     def only(self, needs: Sequence[str]) -> Signals:
         """Returns these signals without the fields that are not needed."""
-        kept = {"live", "_mean_weight", *needs}
+        kept = {*_ALWAYS, *needs}
         names = [field.name for field in dataclasses.fields(self)]
         return dataclasses.replace(self, **{name: None for name in names if name not in kept})
 
@@ -77,7 +84,22 @@ class Signals:
         total, count = summed((tf.reduce_sum(weight * values, -1), tf.reduce_sum(weight)))
         return tf.math.divide_no_nan(total, count)
 
+    def position_mean(self, values: Any) -> tf.Tensor:
+        """Returns `[M, B]`: the mean of `values [M, B, ...]` over each example's own positions.
 
+        Positions that are masked, or whose sample weight is zero, do not count.
+        """
+        mask = self._mask
+        if mask is None and self.sample_weight is not None:
+            mask = (
+                self.sample_weight
+                if tf.convert_to_tensor(self.sample_weight).shape.rank > 1
+                else None
+            )
+        return mean_over_positions(values, mask)
+
+
+_ALWAYS = ("live", "head", "state", "_mean_weight", "_mask")
 FIELDS = tuple(
     field.name for field in dataclasses.fields(Signals) if not field.name.startswith("_")
 )

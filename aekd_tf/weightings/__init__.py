@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aekd_tf.checks import check_choice
 from aekd_tf.names import WEIGHTINGS
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
 from aekd_tf.weightings.base import Weighting, check_interface
+from aekd_tf.weightings.ca_mkd import CAMKDWeighting
+from aekd_tf.weightings.cross_entropy import CrossEntropyWeighting
+from aekd_tf.weightings.ebkd import EBKDWeighting
+from aekd_tf.weightings.mtkd import MTKDWeighting
+from aekd_tf.weightings.random import RandomWeighting
 from aekd_tf.weightings.uniform import UniformWeighting
+
+_MADE_BY: dict[str, Callable[[], Weighting]] = {
+    "aekd": AdaptiveWeighting,
+    "average": UniformWeighting,
+    "average_outputs": lambda: UniformWeighting("outputs"),
+    "random": RandomWeighting,
+    "mgda": lambda: AdaptiveWeighting(tolerance=1.0),
+    "cross_entropy": CrossEntropyWeighting,
+    "ca_mkd": CAMKDWeighting,
+    "ebkd": EBKDWeighting,
+    "mtkd": MTKDWeighting,
+}
 
 
 def get(identifier: str | Weighting) -> Weighting:
-    """Returns a weighting by name (`"aekd"`, `"average"`, `"average_outputs"`), or the one given.
+    """Returns a weighting by name, or the one given.
+
+    Args:
+        identifier: `"aekd"`, `"average"`, `"average_outputs"`, `"random"`, `"mgda"`,
+            `"cross_entropy"`, `"ca_mkd"`, `"ebkd"` or `"mtkd"`, as docs/weightings.md describes
+            them; or a `Weighting`.
 
     Raises:
         ValueError: unknown name; the message lists the names. A subclass that overrides
@@ -20,6 +44,4 @@ def get(identifier: str | Weighting) -> Weighting:
         check_interface(identifier)
         return identifier
     check_choice("weighting", identifier, WEIGHTINGS)
-    if identifier == "aekd":
-        return AdaptiveWeighting()
-    return UniformWeighting("outputs" if identifier == "average_outputs" else "losses")
+    return _MADE_BY[identifier]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -42,9 +43,22 @@ class Weighting:
 
         Returns:
             `[M]` or `[M, B]`, or `(weights, diagnostics)`, such as `{"qp_gap": gap}`. The
-            weights of teachers that are not live are ignored.
+            weights of teachers that are not live are ignored. A weighting with a state also
+            returns `{"state": {...}}`, what `signals.state` is to be at the next step.
         """
         raise NotImplementedError
+
+    def initial_state(self, num_teachers: int) -> dict[str, np.ndarray]:
+        """Returns what the weighting keeps from step to step, as it is before the first one.
+
+        A distiller holds it in variables, which it saves and restores, separately for each term.
+        `weights` reads `signals.state` and returns the next state. Only training steps keep it:
+        validation leaves it as it is.
+
+        Returns:
+            Arrays by name, equal on all replicas; empty without a state.
+        """
+        return {}
 
     def __call__(self, signals: Signals) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns weights among the live teachers, and diagnostics.
@@ -54,17 +68,21 @@ class Weighting:
 
         Returns:
             `[M]` or `[M, B]` float32 without a gradient, and `{"qp_gap": []}`, which is 0
-            without a program.
+            without a program; with a state also `"state"`, the next one.
 
         Raises:
             ValueError: weights of another shape; the message names the class.
         """
         if not isinstance(signals, Signals):
             raise refusal("not_signals", name=type(self).__name__, kind=type(signals).__name__)
+        live = tf.convert_to_tensor(signals.live)
+        if signals.state is None:
+            start = self.initial_state(live.shape[0])
+            state = {name: tf.constant(value) for name, value in start.items()}
+            signals = dataclasses.replace(signals, state=state)
         found = self.weights(signals)
         weights, diagnostics = found if isinstance(found, tuple) else (found, {})
         weights = tf.stop_gradient(tf.cast(tf.convert_to_tensor(weights), tf.float32))
-        live = tf.convert_to_tensor(signals.live)
         self._check_shape(weights.shape, live.shape[0], signals)
         return among_live(weights, live), {"qp_gap": tf.zeros([]), **diagnostics}
 
@@ -129,9 +147,10 @@ def check_interface(weighting: Weighting) -> None:
             raise refusal("old_weighting", name=kind.__name__, method=name)
     if kind.weights is Weighting.weights:
         raise refusal("weighting_without_weights", name=kind.__name__)
-    unknown = [name for name in kind.needs if name not in FIELDS]
-    if isinstance(kind.needs, str) or unknown:
-        given = kind.needs if isinstance(kind.needs, str) else unknown[0]
+    needs = weighting.needs
+    unknown = [name for name in needs if name not in FIELDS]
+    if isinstance(needs, str) or unknown:
+        given = needs if isinstance(needs, str) else unknown[0]
         raise refusal("weighting_needs", name=kind.__name__, given=given, fields=", ".join(FIELDS))
 
 

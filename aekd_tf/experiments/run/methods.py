@@ -48,6 +48,12 @@ METHODS = {
         Method("average", "AVER", "average"),
         Method("average_outputs", "AVER of outputs", "average_outputs"),
         Method("aekd", "AE-KD", "aekd"),
+        Method("random", "random teacher", "random"),
+        Method("mgda", "MGDA", "mgda"),
+        Method("cross_entropy", "cross-entropy", "cross_entropy"),
+        Method("ca_mkd", "CA-MKD", "ca_mkd"),
+        Method("ebkd", "EBKD", "ebkd"),
+        Method("mtkd", "MTKD", "mtkd"),
         Method("fitnets", "FitNets", "average", _BOTH),
         Method("aekd_hints", "AE-KD*", "aekd", _BOTH),
     )
