@@ -53,11 +53,12 @@ class RandomWeighting(Weighting):
 
     def weights(self, signals: Signals) -> tuple[tf.Tensor, dict[str, Any]]:
         seed = signals.state["seed"]
-        live = tf.cast(signals.live, tf.int32)
-        count = tf.reduce_sum(live)
-        # The same bits in graphs, in XLA and on every device.
-        share = tf.random.stateless_uniform([], seed, alg="philox")
-        drawn = tf.minimum(tf.cast(share * tf.cast(count, tf.float32), tf.int32), count - 1)
+        live = tf.cast(signals.live, tf.int64)
+        # Integers, because XLA makes other fractions of the same bits.
+        bits = tf.random.stateless_uniform(
+            [], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
+        drawn = tf.cast(bits, tf.int64) * tf.reduce_sum(live) // 2**32
         weights = tf.where(signals.live & (tf.cumsum(live) == drawn + 1), 1.0, 0.0)
         return weights, {"state": {"seed": seed + tf.constant([0, 1], tf.int64)}}
 
