@@ -1,6 +1,7 @@
 """All weightings: which properties each has, its formula in NumPy, and one that calls them all."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -82,16 +83,23 @@ def tensor(value):
     return tf.constant(value, tf.float32 if value.dtype.kind == "f" else value.dtype)
 
 
+# Without programs: compiling one takes seconds.
+TOGETHER = [
+    *("random", "cross_entropy", "cross_entropy, per example", "ca_mkd", "ebkd", "mtkd"),
+    *("smoothed twice", "smoothed random"),
+]
+
+
 class Together(Weighting):
-    """Calls several weightings on one step, and keeps what each said in its state.
+    """Calls those of `TOGETHER` on one step, and keeps what each said in its state.
 
     Its weights are the mean of theirs, so that the student depends on all of them.
     """
 
     needs = ("gram", "teacher_outputs", "student_outputs", "labels", "temperature")
 
-    def __init__(self, weightings):
-        self.weightings = weightings
+    def __init__(self):
+        self.weightings = {re.sub(r"\W+", "_", name): CASES[name].make() for name in TOGETHER}
 
     def attach(self, steps):
         for each in self.weightings.values():
@@ -100,19 +108,19 @@ class Together(Weighting):
     def initial_state(self, num_teachers):
         state = {}
         for name, each in self.weightings.items():
-            state[f"{name}/said"] = np.zeros(num_teachers, np.float32)
+            state[f"{name}__said"] = np.zeros(num_teachers, np.float32)
             for part, value in each.initial_state(num_teachers).items():
-                state[f"{name}/{part}"] = value
+                state[f"{name}__{part}"] = value
         return state
 
     def weights(self, signals):
         state, total = {}, 0.0
         for name, each in self.weightings.items():
-            start = f"{name}/"
+            start = f"{name}__"
             of_each = {
                 key.removeprefix(start): value
                 for key, value in signals.state.items()
-                if key.startswith(start) and key != f"{name}/said"
+                if key.startswith(start) and key != f"{name}__said"
             }
             known = dataclasses.replace(signals, state=of_each).only(each.needs)
             weights, diagnostics = each(known)
@@ -120,7 +128,7 @@ class Together(Weighting):
             if weights.shape.rank == 1:
                 weights = tf.tile(weights[:, None], [1, tf.shape(signals.student_outputs)[0]])
             total += weights / len(self.weightings)
-            state[f"{name}/said"] = signals.batch_mean(weights)
+            state[f"{name}__said"] = signals.batch_mean(weights)
         return total, {"state": state}
 
 
