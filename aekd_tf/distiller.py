@@ -86,8 +86,8 @@ class EnsembleDistiller(
             classes or of independent labels, or values.
         teachers: a `TeacherEnsemble`, Keras models from the same inputs to such outputs, or
             `CachedTeachers` if all batches bring the outputs.
-        weighting: `"aekd"`, `"average"`, `"average_outputs"`, or a `Weighting`, e.g.
-            `AdaptiveWeighting(tolerance=0.3)`.
+        weighting: `"aekd"`, `"average"` or another name of docs/weightings.md, or a `Weighting`,
+            e.g. `AdaptiveWeighting(tolerance=0.3)`.
         temperature: T > 0 of the softened outputs.
         student_loss_weight: weight of the compiled loss, at least 0.
         kd_weight: the paper's lambda, at least 0.
