@@ -15,14 +15,20 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AdaptiveWeighting": "aekd_tf.weightings.adaptive",
+    "CAMKDWeighting": "aekd_tf.weightings.ca_mkd",
     "CachedTeachers": "aekd_tf.cache.batches",
-    "DistillationTensorBoard": "aekd_tf.monitoring.tensorboard",
+    "CrossEntropyWeighting": "aekd_tf.weightings.cross_entropy",
     "DistillationLoss": "aekd_tf.losses.base",
+    "DistillationTensorBoard": "aekd_tf.monitoring.tensorboard",
+    "EBKDWeighting": "aekd_tf.weightings.ebkd",
     "EnsembleDistiller": "aekd_tf.distiller",
     "FixedWeighting": "aekd_tf.weightings.fixed",
     "Hints": "aekd_tf.terms.hints",
+    "MTKDWeighting": "aekd_tf.weightings.mtkd",
     "QPSolution": "aekd_tf.qp.solve",
+    "RandomWeighting": "aekd_tf.weightings.random",
     "Signals": "aekd_tf.signals",
+    "Smoothed": "aekd_tf.weightings.smoothed",
     "TeacherAdapter": "aekd_tf.teachers.adapter",
     "TeacherCache": "aekd_tf.cache.teacher_cache",
     "TeacherEnsemble": "aekd_tf.teachers.ensemble",
@@ -38,14 +44,20 @@ _SUBMODULES = ("data", "losses", "models", "weightings")
 
 __all__ = [
     "AdaptiveWeighting",
+    "CAMKDWeighting",
     "CachedTeachers",
+    "CrossEntropyWeighting",
     "DistillationLoss",
     "DistillationTensorBoard",
+    "EBKDWeighting",
     "EnsembleDistiller",
     "FixedWeighting",
     "Hints",
+    "MTKDWeighting",
     "QPSolution",
+    "RandomWeighting",
     "Signals",
+    "Smoothed",
     "TeacherAdapter",
     "TeacherCache",
     "TeacherEnsemble",
@@ -79,7 +91,13 @@ if TYPE_CHECKING:
     from aekd_tf.terms.hints import Hints, hint_loss
     from aekd_tf.weightings.adaptive import AdaptiveWeighting
     from aekd_tf.weightings.base import Weighting
+    from aekd_tf.weightings.ca_mkd import CAMKDWeighting
+    from aekd_tf.weightings.cross_entropy import CrossEntropyWeighting
+    from aekd_tf.weightings.ebkd import EBKDWeighting
     from aekd_tf.weightings.fixed import FixedWeighting
+    from aekd_tf.weightings.mtkd import MTKDWeighting
+    from aekd_tf.weightings.random import RandomWeighting
+    from aekd_tf.weightings.smoothed import Smoothed
     from aekd_tf.weightings.uniform import UniformWeighting
 
 registration.announce()

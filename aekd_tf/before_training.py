@@ -31,6 +31,7 @@ from aekd_tf.terms.heads import head_of
 from aekd_tf.training.replicas import batch_size
 from aekd_tf.weightings.base import Weighting
 from aekd_tf.weightings.held_out import of_fit
+from aekd_tf.weightings.smoothed import Smoothed
 
 NO_CHOICE = Weighting.prepare
 # Enough to tell probabilities from logits.
@@ -92,7 +93,7 @@ class ChecksBeforeTraining(keras.Model):
         """Looks at the values of weights of the user's own, on the first batch."""
         terms = [self._outputs_term, *self._feature_terms]
         terms = [term for term in terms if term.weighting is not None]
-        own = [term for term in terms if not type(term.weighting).__module__.startswith("aekd_tf.")]
+        own = [term for term in terms if not is_ours(term.weighting)]
         if not own:
             return
         x, y, sample_weight = head_of_batch(batch)
@@ -108,6 +109,12 @@ class ChecksBeforeTraining(keras.Model):
         finally:
             for term in own:
                 term.checking = False
+
+
+def is_ours(weighting: Weighting) -> bool:
+    """Returns whether a weighting, with what it smooths, is of this package."""
+    ours = type(weighting).__module__.startswith("aekd_tf.")
+    return ours and (not isinstance(weighting, Smoothed) or is_ours(weighting.weighting))
 
 
 def check_labels(losses: Any, student_loss_weight: float, batch: Any) -> None:

@@ -7,7 +7,20 @@ REFERENCE_SOLVERS = ("cvxopt", "libsvm")
 SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
 BATCH_GRADIENTS = ("mean", "full")
 GRADIENT_SPACES = ("logits", "parameters")
-WEIGHTINGS = ("auto", "stacked", "aekd", "anchored", "average", "average_outputs")
+WEIGHTINGS = (
+    "auto",
+    "stacked",
+    "aekd",
+    "anchored",
+    "average",
+    "average_outputs",
+    "random",
+    "mgda",
+    "cross_entropy",
+    "ca_mkd",
+    "ebkd",
+    "mtkd",
+)
 AVERAGES = ("losses", "outputs")
 ANCHORS = ("labels", "vote")
 VOTES = ("majority", "mean")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.losses.base import mean_over_positions
 from aekd_tf.training.replicas import summed
 
 
@@ -16,9 +17,9 @@ from aekd_tf.training.replicas import summed
 class Signals:
     """What a step knows of M teachers on a batch of B examples; all gradients are stopped.
 
-    Fields that a weighting does not list in its `needs` are None, except `live`. NumPy arrays
-    become tensors, floats in float32. On several
-    replicas, fields with an axis B hold this replica's part of the batch.
+    Fields that a weighting does not list in its `needs` are None, except `live`, `head` and
+    `state`. NumPy arrays become tensors, floats in float32. On several replicas, fields with an
+    axis B hold this replica's part of the batch.
 
     Attributes:
         live: `[M]` bool; False for a teacher whose outputs are not finite on this batch. The
@@ -32,6 +33,9 @@ class Signals:
         sample_weight: `[B]` or `[B, ...]`; None without.
         temperature: T of the softened outputs.
         step: number of optimizer steps so far.
+        head: what the outputs are: `"classes"`, `"labels"` or `"regression"`. Unless it is given,
+            classes if there are several, else a label.
+        state: what the weighting keeps from step to step, as its `initial_state` lays it out.
     """
 
     live: Any
@@ -43,12 +47,12 @@ class Signals:
     sample_weight: Any = None
     temperature: Any = None
     step: Any = None
+    head: Any = None
+    state: Any = None
     # [B]: the weight of each example in `batch_mean`; None for equal ones.
     _mean_weight: Any = dataclasses.field(default=None, repr=False)
     # [B, ...]: zero at the positions of dense outputs that do not count; None if all do.
     _mask: Any = dataclasses.field(default=None, repr=False)
-    # What the outputs are; None if nobody said so.
-    _head: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -56,22 +60,15 @@ class Signals:
             if isinstance(value, np.ndarray):
                 dtype = tf.float32 if value.dtype.kind == "f" else None
                 object.__setattr__(self, field.name, tf.convert_to_tensor(value, dtype))
+        if self.head is None:
+            outputs = self.student_outputs if self.teacher_outputs is None else self.teacher_outputs
+            several = outputs is None or outputs.shape[-1] != 1
+            object.__setattr__(self, "head", "classes" if several else "labels")
 
     def only(self, needs: Sequence[str]) -> Signals:
         """Returns these signals without the fields that are not needed."""
-        unwanted = {name for name in FIELDS if name not in ("live", *needs)}
+        unwanted = {name for name in FIELDS if name not in ("live", "head", "state", *needs)}
         return dataclasses.replace(self, **dict.fromkeys(unwanted))
-
-    @property
-    def head(self) -> str:
-        """What the outputs are: `"classes"`, `"labels"` or `"regression"`.
-
-        Signals that do not say it have classes if there are several outputs, else one logit.
-        """
-        if self._head is not None:
-            return self._head
-        outputs = self.teacher_outputs if self.student_outputs is None else self.student_outputs
-        return "classes" if outputs is None or outputs.shape[-1] > 1 else "labels"
 
     @property
     def example_weight(self) -> Any:
@@ -83,14 +80,20 @@ class Signals:
         return weight
 
     @property
+    def mask(self) -> Any:
+        """Returns what is zero at the positions that do not count, `[B, ...]`; None if all do."""
+        mask = self._mask
+        if mask is None and self.sample_weight is not None:
+            mask = self.sample_weight if self.sample_weight.shape.rank > 1 else None
+        return mask
+
+    @property
     def position_weight(self) -> Any:
         """Returns the share of each position in its example, `[B, ...]`; None without a mask.
 
         An example's shares sum to 1, or to 0 if none of its positions counts.
         """
-        mask = self._mask
-        if mask is None and self.sample_weight is not None:
-            mask = self.sample_weight if self.sample_weight.shape.rank > 1 else None
+        mask = self.mask
         if mask is None:
             return None
         mask = tf.cast(tf.convert_to_tensor(mask) != 0, tf.float32)
@@ -120,6 +123,13 @@ class Signals:
             weight = tf.ones_like(values[(0,) * (values.shape.rank - 1)])
         total, count = summed((tf.reduce_sum(weight * values, -1), tf.reduce_sum(weight)))
         return tf.math.divide_no_nan(total, count)
+
+    def position_mean(self, values: Any) -> tf.Tensor:
+        """Returns `[M, B]`: the mean of `values [M, B, ...]` over each example's own positions.
+
+        Positions that are masked, or whose sample weight is zero, do not count.
+        """
+        return mean_over_positions(values, self.mask)
 
 
 FIELDS = tuple(

@@ -43,6 +43,10 @@ class DistillationStep(GlobalBatch):
         """The hint losses."""
         return self._terms.features
 
+    def _start_anew(self) -> None:
+        for term in [self._outputs_term, *self._feature_terms]:
+            term.reset_state()
+
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, given = split_batch(x)
@@ -133,6 +137,7 @@ class DistillationStep(GlobalBatch):
         outputs, key = self._distilled(y_pred)
         labels, weight = (of_output(part, key, self.student) for part in (y, sample_weight))
         weight = None if weight is None else tf.convert_to_tensor(weight)
+        labels = _squeezed(labels)
         mask = keras_mask(outputs)
         if mask is None and weight is not None and per_position(weight, outputs):
             mask = weight
@@ -141,13 +146,17 @@ class DistillationStep(GlobalBatch):
             live=of_teachers[0][1],
             teacher_outputs=tf.stop_gradient(tf.stack(of_teachers[0][0])),
             student_outputs=tf.stop_gradient(tf.cast(outputs, tf.float32)),
-            labels=_squeezed(labels),
+            labels=labels,
             sample_weight=weight,
             temperature=self._settings.tensor("temperature"),
             step=self._steps(),
+            head=head_of(
+                self._outputs_term.loss,
+                labels if hasattr(labels, "dtype") else None,
+                outputs.shape[-1] or 1,
+            ),
             _mean_weight=shares * count,
             _mask=mask,
-            _head=head_of(self._outputs_term.loss, labels, outputs.shape[-1]),
         )
         return StepBatch(signals, mask, shares, count, tape)
 

@@ -95,6 +95,27 @@ TERMS = {
         "held-out examples, or models and their data",
         "Another axis would be taken for the teachers.",
     ),
+    "weighting_needs_labels": Refusal(
+        "weighting {name} requires labels: give y, or use one that works without, such as "
+        "'auto', 'average', 'aekd' or 'ebkd'",
+        "It weights teachers by their cross-entropy with the labels.",
+    ),
+    "weighting_head": Refusal(
+        "weighting {name} is for {heads}, but the outputs are {head}: use one that fits any "
+        "outputs, such as 'average', 'aekd' or 'random'",
+        "It would take the outputs for logits of something that they are not.",
+    ),
+    "not_a_weighting": Refusal(
+        "Smoothed takes a Weighting, not a {kind}: give an instance, such as AdaptiveWeighting() "
+        "or weightings.get('aekd')",
+        "There would be no weights to smooth.",
+        TypeError,
+    ),
+    "smoothed_per_example": Refusal(
+        "Smoothed takes weights [M], but {name} returns one per teacher and example: an example "
+        "has no history to average over; use {name} alone",
+        "The next batch holds other examples.",
+    ),
     "loss_is_a_class": Refusal(
         "distillation_loss is the class {name}: give an instance, {name}()",
         "A class computes nothing until an instance is made.",

@@ -40,7 +40,7 @@ class StepBatch:
 
     def gradient_weight(self, weighting: Weighting | None) -> tf.Tensor:
         """Returns the weights `[B]` by which a weighting's gradients are taken."""
-        alone = weighting is not None and weighting.per_example
+        alone = weighting is not None and weighting.example_gram
         return tf.ones_like(self.example_weight) if alone else self.example_weight
 
     def grams(
@@ -50,7 +50,7 @@ class StepBatch:
 
         `gradients [M, B, ...]` are by `gradient_weight`.
         """
-        if weighting is None or not weighting.per_example:
+        if weighting is None or not weighting.example_gram:
             reduction = "mean" if weighting is None else weighting.batch_gradient
             return gram_matrix(gradients, reduction), None
         each = example_grams(gradients)
@@ -70,6 +70,7 @@ class Term:
         factor: name of the setting that the loss is multiplied by.
         weighting: finds the teachers' weights; None takes the weights of the outputs' term.
         loss_tracker, weights_tracker: the metrics that report it.
+        state: variables of what the weighting keeps from step to step, this term's own.
         checking: whether the values of the weights are looked at, outside a graph.
     """
 
@@ -80,6 +81,29 @@ class Term:
         self.weighting, self.num_teachers = weighting, num_teachers
         self.loss_tracker = keras.metrics.Mean(name=f"{name}_loss")
         self.weights_tracker = TeacherWeights(num_teachers, prefix)
+        self.prefix = prefix
+        self.state: dict[str, keras.Variable] = {}
+
+    def _initial_state(self) -> dict[str, Any]:
+        return {} if self.weighting is None else self.weighting.initial_state(self.num_teachers)
+
+    def make_state(self, model: keras.Model) -> None:
+        """Makes the variables of `state`, which `model` then saves and restores."""
+        for name, value in self._initial_state().items():
+            self.state[name] = model.add_weight(
+                shape=value.shape,
+                initializer=lambda shape, dtype, value=value: tf.constant(value, dtype),
+                dtype=str(value.dtype),
+                trainable=False,
+                autocast=False,
+                aggregation="only_first_replica",  # all have the same
+                name=f"{self.prefix}weighting_{name}",
+            )
+
+    def reset_state(self) -> None:
+        """Puts back the values that `state` started from."""
+        for name, value in self._initial_state().items():
+            self.state[name].assign(value)
 
     def weights(
         self,
@@ -109,12 +133,16 @@ class Term:
                 live=live,
                 losses=tf.stop_gradient(losses),
                 gram=gram if example_gram is None else example_gram,
+                state={name: tf.convert_to_tensor(kept) for name, kept in self.state.items()},
             )
             signals = signals.only(self.weighting.needs)
             if self.checking:
                 self.weighting.check_values(signals)
             weights, diagnostics = self.weighting(signals)
             gap = diagnostics["qp_gap"]
+            if batch.training:
+                for name, kept in self.state.items():
+                    kept.assign(diagnostics["state"][name])
         if batch.training:
             self.weights_tracker.update_state(weights, gap, gram, live, batch.signals)
         return weights

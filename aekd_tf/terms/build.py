@@ -42,6 +42,7 @@ class MakesTerms(keras.Model):
             self.gradient_space,
             specialists,
         )
+        outputs.make_state(self)
         self._kd_loss_tracker = outputs.loss_tracker
         self._weights_tracker = outputs.weights_tracker
         hints = listed(self.hints)
@@ -73,6 +74,7 @@ class MakesTerms(keras.Model):
             start,
             number,
         )
+        term.make_state(self)
         setattr(self, f"regressors{number}", regressors)
         setattr(self, f"_hint_scale{number}", start)
         setattr(self, f"_hint_loss_tracker{number}", term.loss_tracker)

@@ -100,7 +100,7 @@ class AdaptiveWeighting(Weighting):
             "anchor_temperature", anchor_temperature, above_zero=True
         )
         self.anchor_to = anchor_to
-        self.per_example = per_example
+        self.per_example = self.example_gram = per_example
         self.leaves_graph = solver in REFERENCE_SOLVERS
         self.shared = self._anchored
         if self._anchored:

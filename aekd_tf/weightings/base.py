@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ class Weighting:
         needs: names of the fields of `Signals` that `weights` reads.
         batch_gradient: `"mean"` or `"full"`, how gradients are reduced over the batch for
             `signals.gram`.
-        per_example: whether `signals.gram` is `[B, M, M]`, of each example's own gradients
+        example_gram: whether `signals.gram` is `[B, M, M]`, of each example's own gradients
             without sample weights.
         shared: whether hints take the weights of the outputs, if both have this weighting.
         leaves_graph: True if XLA cannot compile the weighting.
@@ -41,7 +42,7 @@ class Weighting:
 
     needs: tuple[str, ...] = ("gram",)
     batch_gradient: str = "mean"
-    per_example: bool = False
+    example_gram: bool = False
     shared: bool = False
     leaves_graph: bool = False
     reads_at: float | None = None
@@ -55,9 +56,22 @@ class Weighting:
 
         Returns:
             `[M]` or `[M, B]`, or `(weights, diagnostics)`, such as `{"qp_gap": gap}`. The
-            weights of teachers that are not live are ignored.
+            weights of teachers that are not live are ignored. A weighting with a state also
+            returns `{"state": {...}}`, what `signals.state` is to be at the next step.
         """
         raise NotImplementedError
+
+    def initial_state(self, num_teachers: int) -> dict[str, np.ndarray]:
+        """Returns what the weighting keeps from step to step, as it is before the first one.
+
+        A distiller holds it in variables, which it saves and restores, separately for each term.
+        `weights` reads `signals.state` and returns the next state. Only training steps keep it:
+        validation leaves it as it is.
+
+        Returns:
+            Arrays by name, equal on all replicas; empty without a state.
+        """
+        return {}
 
     def __call__(self, signals: Signals) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Returns weights among the live teachers, and diagnostics.
@@ -67,17 +81,21 @@ class Weighting:
 
         Returns:
             `[M]` or `[M, B]` float32 without a gradient, and `{"qp_gap": []}`, which is 0
-            without a program.
+            without a program; with a state also `"state"`, the next one.
 
         Raises:
             ValueError: weights of another shape; the message names the class.
         """
         if not isinstance(signals, Signals):
             raise refusal("not_signals", name=type(self).__name__, kind=type(signals).__name__)
+        live = tf.convert_to_tensor(signals.live)
+        if signals.state is None:
+            start = self.initial_state(live.shape[0])
+            state = {name: tf.constant(value) for name, value in start.items()}
+            signals = dataclasses.replace(signals, state=state)
         found = self.weights(signals)
         weights, diagnostics = found if isinstance(found, tuple) else (found, {})
         weights = tf.stop_gradient(tf.cast(tf.convert_to_tensor(weights), tf.float32))
-        live = tf.convert_to_tensor(signals.live)
         self._check_shape(weights.shape, live.shape[0], signals)
         return among_live(weights, live), {"qp_gap": tf.zeros([]), **diagnostics}
 
@@ -176,7 +194,7 @@ def check_interface(weighting: Weighting) -> None:
 def check_space(weighting: Weighting, gradient_space: str) -> None:
     """Raises ValueError if gradients w.r.t. parameters are asked for, but not read."""
     unread = weighting.needs and "gram" not in weighting.needs
-    if gradient_space == "parameters" and (unread or weighting.per_example):
+    if gradient_space == "parameters" and (unread or weighting.example_gram):
         raise refusal("space_not_used", name=type(weighting).__name__)
 
 

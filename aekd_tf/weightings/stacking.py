@@ -49,7 +49,7 @@ def stacked_weights(
             teacher_outputs=tf.constant(np.where(mask, outputs, 0), tf.float32),
             labels=labels,
             sample_weight=None if weight is None else tf.cast(weight, tf.float32),
-            _head=held_out.head,
+            head=held_out.head,
         )
         name = "weighting 'stacked'"
         found = residuals(signals, 1.0, temperature, reference, name).numpy().astype(np.float64)

@@ -21,6 +21,7 @@ from keras import layers
 
 import aekd_tf
 from tools.commands import main as experiment
+from tools.weightings import Together
 
 CLASSES = 5
 # Each: settings of the distiller, of the optimizer, examples, with sample weights.
@@ -48,6 +49,8 @@ CASES = {
     # Weights per example.
     "labels": ({"weighting": "per_example", "distillation_loss": "binary_kl"}, {}, 29, True),
     "dense": ({"weighting": "mean"}, {}, 27, True),
+    # Several at once; each keeps what it said among the variables.
+    "weightings": ({"weighting": "together"}, {}, 27, True),
     "two_hints": (
         {
             "weighting": "mean",
@@ -78,14 +81,16 @@ class PerExample(aekd_tf.Weighting):
         return tf.nn.softmax(-signals.losses - mean[:, None], 0)
 
 
-def network(seed: int, width: int, dense: bool = False) -> keras.Model:
+def network(seed: int, width: int, case: str = "") -> keras.Model:
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8, 1))
+    if case == "weightings":
+        return keras.Model(inputs, layers.Dense(CLASSES)(layers.Flatten()(inputs)))
     x = layers.Conv2D(width, 3, 2, use_bias=False, name="stage1")(inputs)
     x = layers.BatchNormalization(synchronized=True, momentum=0.9)(x)
     x = layers.ReLU()(x)
     x = layers.Conv2D(width, 3, padding="same", kernel_regularizer="l2", name="stage2")(x)
-    if not dense:
+    if case != "dense":
         x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
@@ -112,17 +117,19 @@ def batches(name: str, examples: int, weighted: bool) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(tuple(content)).batch(8).with_options(options)
 
 
-def distiller(settings: dict, optimizer: dict, dense: bool = False) -> aekd_tf.EnsembleDistiller:
+def distiller(settings: dict, optimizer: dict, case: str = "") -> aekd_tf.EnsembleDistiller:
     settings = dict(settings)
     kind = settings.pop("weighting")
     if kind == "per_example":
         weighting = PerExample()
+    elif kind == "together":
+        weighting = Together()
     elif kind == "outputs":
         weighting = aekd_tf.UniformWeighting(kind)
     else:
         weighting = aekd_tf.AdaptiveWeighting(0.5, batch_gradient=kind)
-    student = network(0, 4, dense)
-    teachers = [network(1 + index, 4 + index, dense) for index in range(3)]
+    student = network(0, 4, case)
+    teachers = [network(1 + index, 4 + index, case) for index in range(3)]
     keras.utils.set_random_seed(11)  # of the regressors
     model = aekd_tf.EnsembleDistiller(student, teachers, weighting=weighting, **settings)
     optimizer = dict(optimizer)
@@ -170,7 +177,7 @@ def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
     """By name: final weights, the history, of some also what evaluations and predictions say."""
     settings, optimizer, examples, weighted = CASES[name]
     with strategy.scope():
-        model = distiller(settings, optimizer, name == "dense")
+        model = distiller(settings, optimizer, name)
     data = batches(name, examples, weighted)
     validation = data if name in EVALUATED else None
     history = model.fit(

@@ -82,6 +82,7 @@ def runs(tmp_path_factory):
         "labels",
         "dense",
         "two_hints",
+        "weightings",
         "scaled",
         "summed",
         "scaled_by_hand",

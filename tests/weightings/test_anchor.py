@@ -65,7 +65,7 @@ def test_classes(anchor, temperature):
 
 def test_labels_one_logit_and_regression():
     truth = (random.random((B, K)) > 0.5).astype(np.float32)
-    given = signals(labels=truth, _head="labels")
+    given = signals(labels=truth, head="labels")
     check(
         AdaptiveWeighting(anchor=0.5)(given)[0], (sigmoid(STUDENT) + truth) / 2 - sigmoid(OUTPUTS)
     )
@@ -74,7 +74,7 @@ def test_labels_one_logit_and_regression():
     )
     check(AdaptiveWeighting(anchor=1.0)(one)[0], truth[:, :1] - sigmoid(OUTPUTS[..., :1]))
     values = random.normal(size=(B, K)).astype(np.float32)
-    given = signals(labels=values, _head="regression")
+    given = signals(labels=values, head="regression")
     check(AdaptiveWeighting(anchor=1.0)(given)[0], values - np.float64(OUTPUTS))
 
 
@@ -195,4 +195,4 @@ def test_labels_that_are_missing_or_do_not_fit():
     with refused("anchored to labels", "anchor_to='vote'"):
         AdaptiveWeighting(anchor=1.0)(signals(labels=None))
     with refused("labels have shape (12, 2)"):
-        AdaptiveWeighting(anchor=1.0)(signals(labels=np.ones((B, 2)), _head="labels"))
+        AdaptiveWeighting(anchor=1.0)(signals(labels=np.ones((B, 2)), head="labels"))

@@ -61,6 +61,12 @@ METHODS = {
         Method("anchored", "anchored", "anchored"),
         Method("stacked", "stacked", "stacked"),
         Method("auto", "auto", "auto"),
+        Method("random", "random teacher", "random"),
+        Method("mgda", "MGDA", "mgda"),
+        Method("cross_entropy", "cross-entropy", "cross_entropy"),
+        Method("ca_mkd", "CA-MKD", "ca_mkd"),
+        Method("ebkd", "EBKD", "ebkd"),
+        Method("mtkd", "MTKD", "mtkd"),
         Method("fitnets", "FitNets", "average", _BOTH),
         Method("aekd_hints", "AE-KD*", "aekd", _BOTH),
     )
