@@ -83,7 +83,9 @@ class ChecksBeforeTraining(keras.Model):
         `given` are the arguments of `fit`.
         """
         choosing = [each for each in self._weightings() if type(each).prepare is not NO_CHOICE]
-        held_out = of_fit(self, given) if choosing else None
+        if not choosing:
+            return
+        held_out = of_fit(self.student, self.teachers, self._checked_outputs, given)
         changed = [each.prepare(held_out) for each in choosing]
         if any(changed):  # what was traced has other weights
             self.train_function = self.test_function = None

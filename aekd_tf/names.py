@@ -8,12 +8,12 @@ SOLVERS = IN_GRAPH_SOLVERS + REFERENCE_SOLVERS
 BATCH_GRADIENTS = ("mean", "full")
 GRADIENT_SPACES = ("logits", "parameters")
 WEIGHTINGS = (
-    "auto",
-    "stacked",
     "aekd",
-    "anchored",
     "average",
     "average_outputs",
+    "auto",
+    "stacked",
+    "anchored",
     "random",
     "mgda",
     "cross_entropy",

@@ -85,6 +85,11 @@ TERMS = {
         "FixedWeighting.stacked(teachers, held_out)",
         "It solves its program on held-out examples, before the first step.",
     ),
+    "stacked_already": Refusal(
+        "tolerance is set to {tolerance}, but the weights are chosen already: make a new "
+        "distiller with StackedWeighting(tolerance={tolerance})",
+        "The program was solved once, and its weights would stay.",
+    ),
     "accuracy_without_labels": Refusal(
         "FixedWeighting.from_accuracy requires labels of classes: give (x, y), or use "
         "FixedWeighting.stacked(..., anchor_to='vote')",

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from aekd_tf.checks import check_tolerance
 from aekd_tf.signals import Signals
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
 from aekd_tf.weightings.base import Weighting
@@ -37,23 +36,25 @@ class AutoWeighting(Weighting):
     def __init__(self, tolerance: float = 0.6, chosen: Any = None, reason: str = "no fit so far"):
         if isinstance(chosen, dict):
             chosen = keras.saving.deserialize_keras_object(chosen)
-        check_tolerance(tolerance)
-        self.tolerance = tolerance
-        self._choose(chosen or self._anchored_to_vote(), reason)
+        self._choose(chosen or anchored_to_vote(tolerance), reason)
 
-    def _anchored_to_vote(self, temperature: float = 1.0) -> AdaptiveWeighting:
-        return AdaptiveWeighting(
-            self.tolerance, anchor=1.0, anchor_temperature=temperature, anchor_to="vote"
-        )
+    @property
+    def tolerance(self) -> float:
+        """The cap C; it may be set until stacked weights are chosen."""
+        return self.chosen.tolerance
 
-    def _choose(self, weighting: Weighting, reason: str) -> None:
+    @tolerance.setter
+    def tolerance(self, value: Any) -> None:
+        self.chosen.tolerance = value
+
+    def _choose(self, weighting: AdaptiveWeighting | StackedWeighting, reason: str) -> None:
         self.chosen, self.reason = weighting, reason
         self.needs, self.batch_gradient = weighting.needs, weighting.batch_gradient
         self.values = weighting.values
 
     def check_temperature(self, cached: float | None) -> None:
         if cached is not None and isinstance(self.chosen, AdaptiveWeighting):
-            self._choose(self._anchored_to_vote(cached), self.reason)
+            self._choose(anchored_to_vote(self.tolerance, cached), self.reason)
 
     def validate(self, num_teachers: int) -> None:
         self.chosen.validate(num_teachers)
@@ -81,3 +82,10 @@ class AutoWeighting(Weighting):
             "chosen": keras.saving.serialize_keras_object(self.chosen),
             "reason": self.reason,
         }
+
+
+def anchored_to_vote(tolerance: Any, temperature: float = 1.0) -> AdaptiveWeighting:
+    """Returns the choice without held-out examples."""
+    return AdaptiveWeighting(
+        tolerance, anchor=1.0, anchor_temperature=temperature, anchor_to="vote"
+    )

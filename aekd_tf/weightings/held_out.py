@@ -74,12 +74,18 @@ def held_out(teachers_or_outputs: Any, data: Any, head: str) -> HeldOut:
     return HeldOut(read, len(outputs), head)
 
 
-def of_fit(distiller: Any, given: dict[str, Any]) -> HeldOut:
-    """Returns the validation data of a distiller's `fit`, whose arguments are `given`.
+def of_fit(
+    student: keras.Model, teachers: Any, known: tuple[Any, str, bool] | None, given: dict[str, Any]
+) -> HeldOut:
+    """Returns the validation data of a distiller's `fit`.
 
-    A `validation_split` is carried out, so that `given` has `validation_data` instead.
+    Args:
+        student: the student.
+        teachers: the ensemble, or what stands for it.
+        known: key and head of the distilled output; None if the first batch does not show them.
+        given: the arguments of `fit`. A `validation_split` is carried out, so that there is
+            `validation_data` instead.
     """
-    teachers, known = distiller.teachers, distiller._checked_outputs
     if given.get("validation_split") and given.get("validation_data") is None:
         parts = (given["x"], given.get("y"), given.get("sample_weight"))
         parts, given["validation_data"] = split_validation(parts, given.pop("validation_split"))
@@ -101,7 +107,7 @@ def of_fit(distiller: Any, given: dict[str, Any]) -> HeldOut:
             disable=given.get("verbose", "auto") in (0, "0"),
         )
         for outputs, labels, weights in _computed(teachers, shown):
-            yield outputs, *(of_output(part, key, distiller.student) for part in (labels, weights))
+            yield outputs, *(of_output(part, key, student) for part in (labels, weights))
 
     missing = None
     if data is None:

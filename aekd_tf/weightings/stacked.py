@@ -49,18 +49,34 @@ class StackedWeighting(Weighting):
         prior: float = 5.0,
         values: Any = None,
     ):
-        check_tolerance(tolerance)
+        self.values = None if values is None else checked(values)
+        self._num_teachers: int | None = None
+        self._set_tolerance(tolerance)
         if anchor_to is not None:
             check_choice("anchor_to", anchor_to, ANCHORS)
-        self.tolerance = tolerance
         self.temperature = check_number("temperature", temperature, above_zero=True)
         self.anchor_to, self.per_class = anchor_to, per_class
         self.prior = check_number("prior", prior)
-        self.values = None if values is None else checked(values)
         self.reads_at = self.temperature if values is None else None
 
+    @property
+    def tolerance(self) -> float:
+        """The cap C; it may be set until the weights are chosen."""
+        return self._tolerance
+
+    @tolerance.setter
+    def tolerance(self, value: float) -> None:
+        if self.values is not None:
+            raise refusal("stacked_already", tolerance=value)
+        self._set_tolerance(value)
+
+    def _set_tolerance(self, value: float) -> None:
+        check_tolerance(value, self._num_teachers)
+        self._tolerance = float(value)
+
     def validate(self, num_teachers: int) -> None:
-        check_tolerance(self.tolerance, num_teachers if num_teachers > 1 else None)
+        self._num_teachers = num_teachers if num_teachers > 1 else None
+        self._set_tolerance(self.tolerance)
         if self.values is not None:
             check_teachers(type(self).__name__, self.values, num_teachers)
 

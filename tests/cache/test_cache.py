@@ -345,7 +345,7 @@ def test_bad_caches(tmp_path, dataset):
         TeacherCache(tmp_path, dataset, Views(1, top_k=10))
     with pytest.raises(ValueError, match="one view, without hints"):
         TeacherCache(tmp_path, dataset, Views(2), split="test")
-    with pytest.raises(ValueError, match="unknown split 'validation'"):
-        TeacherCache(tmp_path, dataset, Views(1), split="validation")
+    with pytest.raises(ValueError, match="unknown split 'holdout'"):
+        TeacherCache(tmp_path, dataset, Views(1), split="holdout")
     with pytest.raises(ValueError, match="call fill first"):
         _ = TeacherCache(tmp_path, dataset, Views(1)).teachers

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from aekd_tf import data, models, names
-from aekd_tf.experiments.command import config, presets
+from aekd_tf.experiments.command import presets
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.run import students, teachers
 from tools.commands import main, parse
@@ -291,7 +291,9 @@ def test_cross_validation_chooses_on_validation_data():
     asked = students.plan(parsed("cifar", "--hint_weight=cv", "--methods=fitnets"))
     figures = {
         s.name: {"validation_accuracy": score, "test_accuracy": 1 - score, "hint_weight": b}
-        for s, score, b in zip(asked, (0.2, 0.6, 0.9, 0.4, 0.1), config.HINT_WEIGHTS, strict=True)
+        for s, score, b in zip(
+            asked, (0.2, 0.6, 0.9, 0.4, 0.1), consistency.HINT_WEIGHTS, strict=True
+        )
     }
     best, content = students.chosen(asked, figures)["fitnets"]
     assert best.name == "fitnets_beta10"

@@ -135,7 +135,8 @@ def test_fitnets_hint_gradient_is_real(images):
 
 
 def test_two_weight_vectors_are_separate_metrics(images):
-    distiller = build(network(1), [network(2), network(3), network(4)])
+    teachers = [network(2), network(3), network(4)]
+    distiller = build(network(1), teachers, weighting="aekd")
     history = distiller.fit(*images, epochs=1, verbose=0, validation_data=images).history
     for prefix in ("", "hint_"):
         weights = np.array([history[f"{prefix}teacher_weight_{m}"][0] for m in range(3)])

@@ -26,7 +26,7 @@ def signals(**changes):
     given = Signals(
         live=tf.ones(M, bool), teacher_outputs=OUTPUTS, student_outputs=STUDENT, labels=LABELS
     )
-    return dataclasses.replace(given, **changes)
+    return dataclasses.replace(given, **{"head": None, **changes})
 
 
 def softmax(values):

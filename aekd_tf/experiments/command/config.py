@@ -7,7 +7,8 @@ import os
 from typing import Any
 
 from aekd_tf import models
-from aekd_tf.checks import check_choice, check_number, check_tolerance, parse_interval
+from aekd_tf.checks import check_choice, check_number, check_tolerance
+from aekd_tf.experiments.command import consistency
 from aekd_tf.experiments.command.presets import (
     DEFAULTS,
     PRESETS,
@@ -17,7 +18,6 @@ from aekd_tf.experiments.command.presets import (
 )
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import (
-    ANCHORS,
     BATCH_GRADIENTS,
     CACHE_DTYPES,
     DATASETS_IN_MEMORY,
@@ -28,10 +28,6 @@ from aekd_tf.names import (
 )
 
 PRECISIONS = ("none", "bfloat16", "float16")
-STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
-CROSS_VALIDATION = "cv"
-# Section 4.1's candidates for beta.
-HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Teacher number m is trained with this seed plus m. With a student's seed it would become the
 # student's twin.
 TEACHER_SEEDS = 1_000_000
@@ -116,7 +112,7 @@ class Config:
             check_choice("method", method, METHODS)
         if len(set(self.methods)) < len(self.methods) or not self.methods:
             raise ValueError("methods is empty or names a method twice: name each once")
-        self._check_anchor()
+        consistency.check_anchor(self)
         for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
             _check_count(name, getattr(self, name))
         for name in ("train_examples", "validation_examples", "image_size", "cache_top_k"):
@@ -133,7 +129,7 @@ class Config:
         if self.teacher_learning_rate is not None:
             check_number("teacher_learning_rate", self.teacher_learning_rate, above_zero=True)
         check_number("kd_weight", self.kd_weight)
-        self._check_hints()
+        consistency.check_hints(self)
         check_number("student_loss_weight", self.student_loss_weight)
         if not 0 <= self.seed < TEACHER_SEEDS:
             raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
@@ -158,7 +154,7 @@ class Config:
                 "leave cache_hints out"
             )
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
-        self._check_strategy()
+        consistency.check_strategy(self)
         for name in ("output_dir", "teachers_dir", "cache_dir"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
@@ -179,82 +175,6 @@ class Config:
     def anchored_method(self) -> str:
         """Returns the method whose reference the anchor's settings choose."""
         return "anchored" if "anchored" in self.methods else "aekd"
-
-    def _check_anchor(self) -> None:
-        check_choice("anchor_to", self.anchor_to, ANCHORS)
-        check_number("anchor_temperature", self.anchor_temperature, above_zero=True)
-        if self.anchor is not None and not 0 <= self.anchor <= 1:
-            raise ValueError(
-                f"anchor is {self.anchor}: give a number from 0 (the student) to 1 (the truth)"
-            )
-        changed = self.anchor is not None or self.per_example
-        if changed and not {"anchored", *ADAPTIVE} & set(self.methods):
-            raise ValueError(
-                "anchor and per_example are settings of the methods anchored and aekd: name one "
-                "of them"
-            )
-        reads = "anchored" in self.methods or bool(self.anchor)
-        if self.cache_top_k and reads and self.anchor_temperature != self.temperature:
-            raise ValueError(
-                f"cache_top_k keeps what is beyond the largest logits at temperature "
-                f"{self.temperature:g}, anchor_temperature is {self.anchor_temperature:g}: give "
-                "both the same"
-            )
-
-    def _check_strategy(self) -> None:
-        check_choice("strategy", self.strategy, STRATEGIES)
-        _, seconds = parse_interval(self.checkpoint_every)
-        if self.strategy == "multi_worker" and seconds is not None:
-            raise ValueError(
-                f"checkpoint_every is {self.checkpoint_every} but the clocks of several workers "
-                "differ: give a number of steps"
-            )
-        if self.strategy in ("mirrored", "multi_worker"):
-            if self.jit_compile:
-                raise ValueError(
-                    f"jit_compile cannot compile a step of strategy={self.strategy}: leave "
-                    "jit_compile out, or use strategy=none"
-                )
-            if self.steps_per_execution > 1:
-                raise ValueError(
-                    f"steps_per_execution is {self.steps_per_execution}, which "
-                    f"strategy={self.strategy} cannot do: leave it out and give a larger "
-                    "--batch_size"
-                )
-        if self.strategy == "tpu" and self.jit_compile:
-            raise ValueError("jit_compile is for GPUs, a TPU compiles every step: leave it out")
-        if self.strategy == "tpu" and self.mixed_precision == "float16":
-            raise ValueError("mixed_precision is float16, a TPU computes in bfloat16: give that")
-        if self.strategy == "tpu" and self.solver in REFERENCE_SOLVERS:
-            raise ValueError(
-                f"solver={self.solver} leaves the graph for Python, which a TPU cannot: use "
-                "solver=smo"
-            )
-
-    def _check_hints(self) -> None:
-        if isinstance(self.hint_weight, str):
-            if self.hint_weight != CROSS_VALIDATION:
-                raise ValueError(
-                    f"hint_weight is {self.hint_weight}: give a number, or {CROSS_VALIDATION} to "
-                    f"choose it from {', '.join(f'{b:g}' for b in HINT_WEIGHTS)} on validation data"
-                )
-        else:
-            check_number("hint_weight", self.hint_weight)
-        if self.hint_weight == 0 and (hinted := sorted(set(HINTED) & set(self.methods))):
-            raise ValueError(
-                f"methods names {', '.join(hinted)} but hint_weight is 0: give --hint_weight, a "
-                f"number or {CROSS_VALIDATION}"
-            )
-        if set(HINTED) & set(self.methods) and self.hint_first_epoch > self.epochs:
-            raise ValueError(
-                f"hint_first_epoch is {self.hint_first_epoch} but there are {self.epochs} epochs: "
-                "no hint would ever be used; give a smaller one"
-            )
-        if len(self.hint_layers) not in (1, 1 + self.ensemble_size) or not all(self.hint_layers):
-            raise ValueError(
-                f"hint_layers names {len(self.hint_layers)} layers: give one for all, or the "
-                f"student's and then one for each of the {self.ensemble_size} teachers"
-            )
 
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that identify the run: all except those in `NOT_RECORDED`."""
@@ -313,7 +233,8 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     content["hint_layers"] = tuple(content["hint_layers"])
     content["hint_weight"] = _hint_weight(content["hint_weight"])
     hinted = HINTED if content["hint_weight"] else ()
-    usual = dict.fromkeys(["alone", "average", "aekd", content["weighting"], *hinted])
+    adaptive = [] if content["weighting"] == "average" else ["aekd"]
+    usual = dict.fromkeys(["alone", "average", *adaptive, content["weighting"], *hinted])
     content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
     if content["teachers_dir"] is None:
         content["teachers_dir"] = os.path.join(content["output_dir"], "teachers")

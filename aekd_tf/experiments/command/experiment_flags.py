@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from aekd_tf import models
-from aekd_tf.experiments.command.config import CROSS_VALIDATION, LOSSES_OF_CLASSES, Config, resolve
+from aekd_tf.experiments.command.config import LOSSES_OF_CLASSES, Config, resolve
+from aekd_tf.experiments.command.consistency import CROSS_VALIDATION
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
@@ -62,7 +63,8 @@ def define(experiment: Experiment) -> Flags:
         None,
         f"Students to train, by method: {', '.join(METHODS)}. kd has the first teacher alone; "
         "fitnets and aekd_hints use hints, uniform and adaptive. The last student is delivered. "
-        "Unset: alone, average, aekd, --weighting, and with --hint_weight fitnets and aekd_hints.",
+        "Unset: alone, average, --weighting with aekd before it unless it is average, and with "
+        "--hint_weight fitnets and aekd_hints.",
     )
     add(
         "float",

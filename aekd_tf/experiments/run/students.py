@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aekd_tf.experiments.command import output
-from aekd_tf.experiments.command.config import CROSS_VALIDATION, HINT_WEIGHTS, Config
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.consistency import CROSS_VALIDATION, HINT_WEIGHTS
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.run.methods import METHODS, Method
 

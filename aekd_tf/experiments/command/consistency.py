@@ -1,0 +1,98 @@
+"""Refuses settings of an experiment that contradict each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aekd_tf.checks import check_choice, check_number, parse_interval
+from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED
+from aekd_tf.names import ANCHORS, REFERENCE_SOLVERS
+
+if TYPE_CHECKING:
+    from aekd_tf.experiments.command.config import Config
+
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
+CROSS_VALIDATION = "cv"
+# Section 4.1's candidates for beta.
+HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+
+
+def check_anchor(config: Config) -> None:
+    """Checks what the program compares the teachers with."""
+    check_choice("anchor_to", config.anchor_to, ANCHORS)
+    check_number("anchor_temperature", config.anchor_temperature, above_zero=True)
+    if config.anchor is not None and not 0 <= config.anchor <= 1:
+        raise ValueError(
+            f"anchor is {config.anchor}: give a number from 0 (the student) to 1 (the truth)"
+        )
+    changed = config.anchor is not None or config.per_example
+    if changed and not {"anchored", *ADAPTIVE} & set(config.methods):
+        raise ValueError(
+            "anchor and per_example are settings of the methods anchored and aekd: name one of them"
+        )
+    reads = "anchored" in config.methods or bool(config.anchor)
+    if config.cache_top_k and reads and config.anchor_temperature != config.temperature:
+        raise ValueError(
+            f"cache_top_k keeps what is beyond the largest logits at temperature "
+            f"{config.temperature:g}, anchor_temperature is {config.anchor_temperature:g}: give "
+            "both the same"
+        )
+
+
+def check_strategy(config: Config) -> None:
+    """Checks what several devices cannot do."""
+    check_choice("strategy", config.strategy, STRATEGIES)
+    _, seconds = parse_interval(config.checkpoint_every)
+    if config.strategy == "multi_worker" and seconds is not None:
+        raise ValueError(
+            f"checkpoint_every is {config.checkpoint_every} but the clocks of several workers "
+            "differ: give a number of steps"
+        )
+    if config.strategy in ("mirrored", "multi_worker"):
+        if config.jit_compile:
+            raise ValueError(
+                f"jit_compile cannot compile a step of strategy={config.strategy}: leave "
+                "jit_compile out, or use strategy=none"
+            )
+        if config.steps_per_execution > 1:
+            raise ValueError(
+                f"steps_per_execution is {config.steps_per_execution}, which "
+                f"strategy={config.strategy} cannot do: leave it out and give a larger "
+                "--batch_size"
+            )
+    if config.strategy == "tpu" and config.jit_compile:
+        raise ValueError("jit_compile is for GPUs, a TPU compiles every step: leave it out")
+    if config.strategy == "tpu" and config.mixed_precision == "float16":
+        raise ValueError("mixed_precision is float16, a TPU computes in bfloat16: give that")
+    if config.strategy == "tpu" and config.solver in REFERENCE_SOLVERS:
+        raise ValueError(
+            f"solver={config.solver} leaves the graph for Python, which a TPU cannot: use "
+            "solver=smo"
+        )
+
+
+def check_hints(config: Config) -> None:
+    """Checks the weight, the layers and the start of hints."""
+    if isinstance(config.hint_weight, str):
+        if config.hint_weight != CROSS_VALIDATION:
+            raise ValueError(
+                f"hint_weight is {config.hint_weight}: give a number, or {CROSS_VALIDATION} to "
+                f"choose it from {', '.join(f'{b:g}' for b in HINT_WEIGHTS)} on validation data"
+            )
+    else:
+        check_number("hint_weight", config.hint_weight)
+    if config.hint_weight == 0 and (hinted := sorted(set(HINTED) & set(config.methods))):
+        raise ValueError(
+            f"methods names {', '.join(hinted)} but hint_weight is 0: give --hint_weight, a "
+            f"number or {CROSS_VALIDATION}"
+        )
+    if set(HINTED) & set(config.methods) and config.hint_first_epoch > config.epochs:
+        raise ValueError(
+            f"hint_first_epoch is {config.hint_first_epoch} but there are {config.epochs} epochs: "
+            "no hint would ever be used; give a smaller one"
+        )
+    if len(config.hint_layers) not in (1, 1 + config.ensemble_size) or not all(config.hint_layers):
+        raise ValueError(
+            f"hint_layers names {len(config.hint_layers)} layers: give one for all, or the "
+            f"student's and then one for each of the {config.ensemble_size} teachers"
+        )
