@@ -12,6 +12,7 @@ from tools import weightings as tools
 from tools.weightings import CASES, signals
 
 ALL = pytest.mark.parametrize("name", CASES)
+pytestmark = pytest.mark.xdist_group("weightings")  # they share the traces of the program
 EXTREME = [1e4, -65504.0, 3e38]
 
 

@@ -1,5 +1,7 @@
 """Weightings in a distiller: ways to run, states that are saved, restored and left alone."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -20,6 +22,13 @@ from tools.weightings import CASES, TOGETHER, Together, signals
 
 SAMPLE_WEIGHT = np.random.default_rng(2).uniform(0.5, 2, 24).astype(np.float32)
 PLAIN = {"batch_size": 8, "shuffle": False, "verbose": 0}
+pytestmark = pytest.mark.xdist_group("weightings")  # they share the traces of the program
+
+
+@functools.cache
+def three_teachers():
+    """Of as many classes, so that the program has one optimum."""
+    return [net(seed) for seed in (1, 2, 3)]
 
 
 def distiller(weighting, teachers=None, run=None, **options):
@@ -45,10 +54,10 @@ def smoothed_draws():
 
 def test_eager_graph_and_xla_agree():
     """Several weightings at once: what each said in the third step, and the student's weights."""
-    found, students, teachers = [], [], [net(seed) for seed in (1, 2, 3)]
+    found, students = [], []
     for run in ({"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}):
         together = Together()
-        made = distiller(together, teachers, run)
+        made = distiller(together, three_teachers(), run)
         made.fit(X, Y, sample_weight=SAMPLE_WEIGHT, **PLAIN)
         found.append(state_of(made))
         students.append(made.student.get_weights())
@@ -67,15 +76,15 @@ def test_eager_graph_and_xla_agree():
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_has_what_a_weighting_asks_for(name):
     """The first update of one weighting, by the weights of signals made by hand."""
-    made = distiller(CASES[name].make())
+    made = distiller(CASES[name].make(), three_teachers())
     outputs = np.stack([np.asarray(teacher(X)) for teacher in made.teachers])
     student = np.asarray(made.student(X))
     logs = made.train_on_batch(X, Y[:, None], SAMPLE_WEIGHT, return_dict=True)
-    found = np.array([float(logs[f"teacher_weight_{m}"]) for m in range(2)])
+    found = np.array([float(logs[f"teacher_weight_{m}"]) for m in range(3)])
     gradients = tf.nn.softmax(student / 4.0) - tf.nn.softmax(outputs / 4.0)
     gradients = np.mean(4.0 * gradients * SAMPLE_WEIGHT[:, None], 1)
     known = signals(
-        teachers=2,
+        teachers=3,
         examples=24,
         gram=gradients @ gradients.T,
         teacher_outputs=outputs,

@@ -111,16 +111,16 @@ def test_random_draws_the_live_teachers_equally_often():
     weighting = RandomWeighting(1)
     live = np.array([True, False, True, True])
     state, counts = None, np.zeros(4)
-    for _ in range(600):
+    for _ in range(150):
         known = truth.signals(live=live, state=state)
         weights, found = weighting(known)
         state = found["state"]
         assert sorted(weights.numpy()) == [0, 0, 0, 1]
         counts += weights.numpy()
     assert counts[1] == 0
-    expected = 200 + 4 * np.sqrt(600 * 1 / 3 * 2 / 3) * np.array([-1, 1])
+    expected = 50 + 4 * np.sqrt(150 * 1 / 3 * 2 / 3) * np.array([-1, 1])
     assert expected[0] < counts[live].min() <= counts[live].max() < expected[1]
-    assert state["seed"].numpy().tolist() == [1, 600]
+    assert state["seed"].numpy().tolist() == [1, 150]
 
 
 class Given(UniformWeighting):
