@@ -46,13 +46,14 @@ class TeacherCache:
             for bit if both have the same batch size.
         hints: `Hints`, or a list of them: the feature maps to store too, and their pooling;
             None for none.
-        split: `"train"`, or `"test"` for one view of the test images, not augmented.
+        split: `"train"`, or `"validation"` or `"test"` for one view of that split's images, not
+            augmented.
         head: what the teachers' outputs are, as for `TeacherEnsemble`. Other outputs than
             classes may have any shape.
 
     Raises:
-        ValueError: a data set that is read from disk, several views or hints of the test
-            split, or a `top_k` that is not below the number of classes.
+        ValueError: a data set that is read from disk, several views or hints of another
+            split than the training's, or a `top_k` that is not below the number of classes.
 
     Example:
 
@@ -81,9 +82,9 @@ class TeacherCache:
             raise refusal("not_a_dataset", kind=type(dataset).__name__)
         if isinstance(dataset.train, data.StreamedSplit):
             raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
-        check_choice("split", split, ("train", "test"))
-        if split == "test" and (views.count != 1 or hints is not None):
-            raise ValueError("the test split is cached as one view, without hints")
+        check_choice("split", split, ("train", "validation", "test"))
+        if split != "train" and (views.count != 1 or hints is not None):
+            raise ValueError(f"the {split} split is cached as one view, without hints")
         if views.top_k is not None and views.top_k >= dataset.num_classes:
             raise ValueError(
                 f"top_k is {views.top_k} but {dataset.name} has {dataset.num_classes} classes: "
@@ -221,7 +222,13 @@ class TeacherCache:
 
     @property
     def _examples(self) -> int:
-        return len(self.dataset.train if self.split == "train" else self.dataset.test)
+        return len(self._split)
+
+    @property
+    def _split(self) -> data.Split:
+        split = getattr(self.dataset, self.split)
+        assert isinstance(split, data.Split)
+        return split
 
     def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
         """Returns the shape and dtype in which one example's outputs are stored."""
@@ -238,7 +245,9 @@ class TeacherCache:
 
     def _stems(self, name: str, layers: Sequence[str]) -> list[str]:
         """Returns the paths of a teacher's files without ending: logits, then feature maps."""
-        stem = os.path.join(self.directory, name + ("" if self.split == "train" else ".test"))
+        stem = os.path.join(
+            self.directory, name + ("" if self.split == "train" else f".{self.split}")
+        )
         # Two hints may share a layer, with another pooling.
         again = [f".{layers[:index].count(layer)}" for index, layer in enumerate(layers)]
         endings = ["" if number == ".0" else number for number in again]
@@ -298,8 +307,8 @@ class TeacherCache:
 
     def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
         """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
-        if self.split == "test":
-            pipeline = data.evaluation_pipeline(self.dataset, self.dataset.test, self.batch_size)
+        if self.split != "train":
+            pipeline = data.evaluation_pipeline(self.dataset, self._split, self.batch_size)
             batches = iter(pipeline.map(lambda images, labels: images))
         else:
             batches = iter(
@@ -333,8 +342,7 @@ class TeacherCache:
     @functools.cached_property
     def _identity(self) -> dict[str, Any]:
         """Returns what all files depend on; files with another identity are refused."""
-        split = self.dataset.train if self.split == "train" else self.dataset.test
-        assert isinstance(split, data.Split)
+        split = self._split
         content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
         augmentation = {
             "crop_padding": self.dataset.crop_padding,
