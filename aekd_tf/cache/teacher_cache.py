@@ -139,7 +139,11 @@ class TeacherCache:
         )
 
     def fill(
-        self, teachers: Sequence[keras.Model | str], names: Sequence[str], safe_mode: bool = True
+        self,
+        teachers: Sequence[keras.Model | str],
+        names: Sequence[str],
+        safe_mode: bool = True,
+        progress: bool = True,
     ) -> int:
         """Opens every teacher's files and computes the views that are missing.
 
@@ -148,6 +152,7 @@ class TeacherCache:
                 loaded only if some of their outputs are missing.
             names: M different names, for the cache's files.
             safe_mode: whether to refuse a model file with Python code in it, as Keras does.
+            progress: whether a bar is shown.
 
         Returns:
             The number of views that were computed.
@@ -171,7 +176,13 @@ class TeacherCache:
             if missing:
                 computed += len(missing)
                 outputs = self._outputs(self._forward(source.model, layers), missing)
-                shown = tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" =")
+                shown = tqdm(
+                    missing,
+                    desc=f"outputs of {name}",
+                    unit=" views",
+                    ascii=" =",
+                    disable=not progress,
+                )
                 for view, arrays in zip(shown, outputs, strict=True):
                     for file, values in zip(files, arrays, strict=True):
                         if view in file.missing():
