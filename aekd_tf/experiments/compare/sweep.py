@@ -132,8 +132,9 @@ class Sweep:
 
     def _distiller(self, cell: Cell, outputs: Outputs) -> tuple[keras.Model, keras.Model]:
         setting, recipe, dataset = SETTINGS[cell.setting], self.recipe, self.dataset
-        split = noisy_split(dataset, "validation") if setting.noisy_validation else None
-        split = split or dataset.validation
+        split = dataset.validation
+        if setting.noisy_validation:
+            split = noisy_split(dataset, "validation")
         assert isinstance(split, data.Split)
         held_out = HeldOut(
             outputs["validation"],
