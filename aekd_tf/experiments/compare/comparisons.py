@@ -188,8 +188,10 @@ def standardized_difference(count: int) -> float:
     critical = stats.t.ppf(1 - LEVEL / 2, free)
 
     def missing(difference: float) -> float:
-        shift = difference * np.sqrt(count)
-        found = stats.nct.sf(critical, free, shift) + stats.nct.cdf(-critical, free, shift)
+        found = stats.nct.sf(critical, free, difference * np.sqrt(count))  # with the right sign
         return float(found - POWER)
 
-    return float(optimize.brentq(missing, 1e-6, 50.0))
+    upper = 0.1
+    while missing(upper) < 0:  # SciPy's distribution is NaN far beyond the solution
+        upper *= 1.2
+    return float(optimize.brentq(missing, 1e-6, upper))
