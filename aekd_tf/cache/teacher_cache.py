@@ -233,13 +233,7 @@ class TeacherCache:
 
     @property
     def _examples(self) -> int:
-        return len(self._split)
-
-    @property
-    def _split(self) -> data.Split:
-        split = getattr(self.dataset, self.split)
-        assert isinstance(split, data.Split)
-        return split
+        return len(getattr(self.dataset, self.split))
 
     def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
         """Returns the shape and dtype in which one example's outputs are stored."""
@@ -256,9 +250,8 @@ class TeacherCache:
 
     def _stems(self, name: str, layers: Sequence[str]) -> list[str]:
         """Returns the paths of a teacher's files without ending: logits, then feature maps."""
-        stem = os.path.join(
-            self.directory, name + ("" if self.split == "train" else f".{self.split}")
-        )
+        ending = "" if self.split == "train" else f".{self.split}"
+        stem = os.path.join(self.directory, name + ending)
         # Two hints may share a layer, with another pooling.
         again = [f".{layers[:index].count(layer)}" for index, layer in enumerate(layers)]
         endings = ["" if number == ".0" else number for number in again]
@@ -319,7 +312,8 @@ class TeacherCache:
     def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
         """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
         if self.split != "train":
-            pipeline = data.evaluation_pipeline(self.dataset, self._split, self.batch_size)
+            split = getattr(self.dataset, self.split)
+            pipeline = data.evaluation_pipeline(self.dataset, split, self.batch_size)
             batches = iter(pipeline.map(lambda images, labels: images))
         else:
             batches = iter(
@@ -353,7 +347,8 @@ class TeacherCache:
     @functools.cached_property
     def _identity(self) -> dict[str, Any]:
         """Returns what all files depend on; files with another identity are refused."""
-        split = self._split
+        split = getattr(self.dataset, self.split)
+        assert isinstance(split, data.Split)
         content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
         augmentation = {
             "crop_padding": self.dataset.crop_padding,

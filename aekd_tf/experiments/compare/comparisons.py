@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -161,25 +162,22 @@ def _lower_end(values: np.ndarray) -> float:
     return center - half
 
 
-def smallest_difference(compared: Sequence[Comparison]) -> float:
-    """Returns the smallest difference to the average that the design would see, in points.
+def smallest_differences(compared: Sequence[Comparison]) -> np.ndarray:
+    """Returns the smallest difference to the average that each comparison would see, in points.
 
-    It is the difference that a paired two-sided t-test at level 0.05 finds with probability
-    0.8, if the differences spread as the measured ones do: the root mean square of their
-    standard deviations. NaN with fewer than two seeds.
+    A paired two-sided t-test at level 0.05 finds it with probability 0.8, if the differences
+    spread as the measured ones do. Comparisons of fewer than two seeds are left out.
     """
-    samples = [
-        row.differences
-        for row in compared
-        if row.weighting != weightings.AVERAGE and len(row.differences) > 1
-    ]
-    if not samples:
-        return float("nan")
-    spread = np.sqrt(np.mean([np.var(values, ddof=1) for values in samples]))
-    count = round(float(np.median([len(values) for values in samples])))
-    return float(spread) * standardized_difference(count)
+    return np.array(
+        [
+            np.std(row.differences, ddof=1) * standardized_difference(len(row.differences))
+            for row in compared
+            if row.weighting != weightings.AVERAGE and len(row.differences) > 1
+        ]
+    )
 
 
+@functools.cache
 def standardized_difference(count: int) -> float:
     """Returns the difference that `count` pairs show, in standard deviations of a difference."""
     from scipy import optimize, stats

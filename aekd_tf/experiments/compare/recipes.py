@@ -153,6 +153,6 @@ PRESETS = {
         seeds=5,
     ),
     "quick": Preset(
-        "mnist1d", ("average", "aekd", "stacked"), ("good", "labels80x4"), seeds=2, shorter=10
+        "mnist1d", ("average", "aekd", "stacked"), ("good", "labels80x4"), seeds=2, shorter=4
     ),
 }

@@ -16,7 +16,7 @@ from aekd_tf.experiments.compare.comparisons import (
     Comparison,
     compare,
     overall,
-    smallest_difference,
+    smallest_differences,
 )
 from aekd_tf.experiments.compare.config import CompareConfig, spans
 from aekd_tf.experiments.compare.settings import SETTINGS
@@ -73,12 +73,14 @@ def report_parts(
 
 
 def _power(rows: Sequence[Comparison], config: CompareConfig) -> str:
-    least = smallest_difference(rows)
-    if np.isnan(least):
+    least = smallest_differences(rows)
+    if not len(least):
         return "There are too few results to say which differences this design would see."
     return (
-        f"The smallest difference to the average that this design would see is {least:.1f} points: "
-        f"a paired test over {len(config.seeds)} seeds finds it with a probability of 80%."
+        "The smallest difference to the average that this design would see is "
+        f"{np.median(least):.1f} points in the median comparison ({least.min():.1f} to "
+        f"{least.max():.1f}). A paired test over {len(config.seeds)} seeds finds it with a "
+        "probability of 80%."
     )
 
 
@@ -140,9 +142,12 @@ def _setting_parts(config: CompareConfig, name: str, rows: list[Comparison]) -> 
                 str(len(row.accuracies)),
             ]
         )
-    least = smallest_difference(rows)
-    found = "" if np.isnan(least) else f"The design sees {least:.1f} points here."
-    caption = Text(found or "There are too few results for intervals.")
+    least = smallest_differences(rows)
+    caption = Text(
+        f"The design would see {np.median(least):.1f} points in the median comparison."
+        if len(least)
+        else "There are too few results for intervals."
+    )
     return [Heading(SETTINGS[name].shown(config.recipe.size)), caption, Table(header, lines)]
 
 
