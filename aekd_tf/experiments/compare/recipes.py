@@ -26,6 +26,7 @@ class Recipe:
         views: augmented views per example, 1 without augmentation.
         temperature, kd_weight: of the distillation loss.
         l2: weight decay, as part of the gradient.
+        jit_compile: whether XLA compiles whole steps, which pays for tiny networks.
     """
 
     student: str
@@ -47,6 +48,7 @@ class Recipe:
     temperature: float = 4.0
     kd_weight: float = 0.9
     l2: float = 5e-4
+    jit_compile: bool = True
 
     def shortened(self, divisor: int) -> Recipe:
         """Returns the recipe with all trainings shorter."""
@@ -88,6 +90,7 @@ RECIPES = {
         batch_size=50,
         train_examples=200,
         views=60,
+        jit_compile=False,
     ),
     "cifar10": Recipe(
         student="resnet8",
@@ -105,6 +108,7 @@ RECIPES = {
         batch_size=100,
         train_examples=10_000,
         views=20,
+        jit_compile=False,
     ),
 }
 

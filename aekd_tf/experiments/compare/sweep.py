@@ -147,6 +147,7 @@ class Sweep:
             CachedTeachers(recipe.size),
             weighting=WEIGHTINGS[cell.weighting].make(held_out),
             temperature=recipe.temperature,
+            student_loss_weight=1.0 if setting.labels else 0.0,
             kd_weight=recipe.kd_weight,
         )
         return model, student
