@@ -33,8 +33,10 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],
+        "evidence": ["mnist1d>=0.0.2.post1"],
         "test": [
             "hypothesis>=6.100",
+            "mnist1d>=0.0.2.post1",
             "mypy>=1.10",
             "pytest>=8.0,<9.2",  # pytest-xdist 3.8 groups no tests of 9.2
             "pytest-xdist>=3.5",

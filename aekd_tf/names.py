@@ -26,7 +26,7 @@ ANCHORS = ("labels", "vote")
 VOTES = ("majority", "mean")
 TEACHER_OUTPUTS = ("logits", "probabilities")
 CACHE_DTYPES = ("float16", "float32")
-DATASETS_IN_MEMORY = ("digits", "cifar10", "cifar100")
+DATASETS_IN_MEMORY = ("digits", "mnist1d", "cifar10", "cifar100")
 HEADS = ("classes", "labels", "regression")
 HEAD_TITLES = {
     "classes": "classes",

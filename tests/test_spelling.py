@@ -13,7 +13,7 @@ STEMS = (
     "visualis",
     *("utilis", "emphasis(?=e)", "characteris", "prioritis", "discretis", "quantis", "binaris"),
     *("programme(?!r|d)", "colour", "behaviour", "favour", "neighbour", "flavour", "honour"),
-    *(r"\bcentre", "centred", "grey", "licence", "catalogue", "dialogue", r"\bdistil\b"),
+    *(r"\bcentre", "centred", "grey(?!danus)", "licence", "catalogue", "dialogue", r"\bdistil\b"),
     *("distils", "modell(?=ed|ing)", "labell(?=ed|ing)", r"cancell(?=(ed|ing)\b)", "travell"),
     *("fulfil(?!l)", "analys(?=e[sd]?\\b)", "artefact", "judgement", "whilst", "amongst"),
 )

@@ -47,13 +47,14 @@ class TeacherCache:
             for bit if both have the same batch size.
         hints: `Hints`, or a list of them: the feature maps to store too, and their pooling;
             None for none.
-        split: `"train"`, or `"test"` for one view of the test images, not augmented.
+        split: `"train"`, or `"validation"` or `"test"` for one view of that split's images, not
+            augmented.
         head: what the teachers' outputs are, as for `TeacherEnsemble`. Other outputs than
             classes may have any shape.
 
     Raises:
-        ValueError: a data set that is read from disk, several views or hints of the test
-            split, or a `top_k` that is not below the number of classes.
+        ValueError: a data set that is read from disk, several views or hints of another
+            split than the training's, or a `top_k` that is not below the number of classes.
 
     Example:
 
@@ -139,7 +140,11 @@ class TeacherCache:
         )
 
     def fill(
-        self, teachers: Sequence[keras.Model | str], names: Sequence[str], safe_mode: bool = True
+        self,
+        teachers: Sequence[keras.Model | str],
+        names: Sequence[str],
+        safe_mode: bool = True,
+        progress: bool = True,
     ) -> int:
         """Opens every teacher's files and computes the views that are missing.
 
@@ -148,6 +153,7 @@ class TeacherCache:
                 loaded only if some of their outputs are missing.
             names: M different names, for the cache's files.
             safe_mode: whether to refuse a model file with Python code in it, as Keras does.
+            progress: whether a bar is shown.
 
         Returns:
             The number of views that were computed.
@@ -171,7 +177,13 @@ class TeacherCache:
             if missing:
                 computed += len(missing)
                 outputs = self._outputs(self._forward(source.model, layers), missing)
-                shown = tqdm(missing, desc=f"outputs of {name}", unit=" views", ascii=" =")
+                shown = tqdm(
+                    missing,
+                    desc=f"outputs of {name}",
+                    unit=" views",
+                    ascii=" =",
+                    disable=not progress,
+                )
                 for view, arrays in zip(shown, outputs, strict=True):
                     for file, values in zip(files, arrays, strict=True):
                         if view in file.missing():

@@ -1,4 +1,4 @@
-"""Image data sets and tf.data pipelines that can be replayed exactly.
+"""Data sets and tf.data pipelines that can be replayed exactly.
 
 An augmented view is a function of (seed, epoch, example index) alone. So a run repeats, and
 resumes at any epoch, whatever the batch size.

@@ -1,4 +1,4 @@
-"""Normalizes and augments images as the paper does."""
+"""Normalizes inputs, and augments images as the paper does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aekd_tf.data.dataset import Dataset
 
 
 def normalize(images: Any, dataset: Dataset) -> Any:
-    """Converts uint8 images to float32 with zero mean and unit variance per channel."""
+    """Converts inputs to float32 with zero mean and unit variance per channel."""
     import tensorflow as tf
 
     return (tf.cast(images, tf.float32) - dataset.mean) / dataset.std
@@ -18,16 +18,18 @@ def augment(images: Any, draws: Any, crop_padding: int, flip: bool) -> Any:
     """Augments as the paper does: a random crop of the zero-padded image, then a random flip.
 
     Args:
-        images: `[B, H, W, C]`, any dtype.
+        images: `[B, H, W, C]`, any dtype; any shape without crop and flip.
         draws: `[B, 3]` in [0, 1): vertical shift, horizontal shift, flip.
         crop_padding: p; shifts are uniform over -p to p.
         flip: whether to mirror images left to right if their third draw is below 1/2.
 
     Returns:
-        `[B, H, W, C]`, one view of each image.
+        One view of each image, of the same shape.
     """
     import tensorflow as tf
 
+    if not crop_padding and not flip:
+        return images
     height, width = images.shape[1:3]
     padding = [[0, 0], [crop_padding, crop_padding], [crop_padding, crop_padding], [0, 0]]
     padded = tf.pad(images, padding)

@@ -15,7 +15,12 @@ class DataError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split in memory: `images [N, H, W, C]` uint8 and `labels [N]` int64."""
+    """A split in memory.
+
+    Attributes:
+        images: inputs `[N, ...]` of any shape, uint8 images or float arrays.
+        labels: `[N]` int64.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -26,12 +31,15 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set and how its images are normalized and augmented.
+    """A data set and how its inputs are normalized and augmented.
 
     Attributes:
-        mean, std: statistics per channel, in units of the stored images.
+        mean, std: statistics per channel, in units of the stored inputs; 0 and 1 keep them.
         crop_padding: largest shift of a random crop, in pixels of zero padding; 0 for no crop.
         flip: whether mirror images keep their label.
+
+    Raises:
+        ValueError: a crop or a flip of inputs that are not images `[N, H, W, C]`.
     """
 
     name: str
@@ -44,9 +52,16 @@ class Dataset:
     crop_padding: int
     flip: bool
 
+    def __post_init__(self) -> None:
+        if (self.crop_padding or self.flip) and len(self.image_shape) != 3:
+            raise ValueError(
+                f"{self.name} has inputs {self.image_shape}: only images (H, W, C) are cropped or "
+                "flipped, so give crop_padding=0 and flip=False"
+            )
+
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Returns height, width and channels of the images that the pipelines give."""
+    def image_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one input from the pipelines: height, width, channels of images."""
         if isinstance(self.train, StreamedSplit):
             return self.train.size, self.train.size, 3
         return self.train.images.shape[1:]

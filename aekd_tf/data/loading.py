@@ -6,10 +6,11 @@ from aekd_tf.data import streaming
 from aekd_tf.data.cifar import load_cifar
 from aekd_tf.data.dataset import Dataset, Split
 from aekd_tf.data.digits import load_digits
+from aekd_tf.data.mnist1d import load_mnist1d
 from aekd_tf.data.tfds import prepared_builder
 from aekd_tf.names import DATASETS_IN_MEMORY
 
-_VALIDATION_EXAMPLES = {"digits": 237, "cifar10": 5000, "cifar100": 5000}
+_VALIDATION_EXAMPLES = {"digits": 237, "mnist1d": 500, "cifar10": 5000, "cifar100": 5000}
 
 
 def load(
@@ -26,22 +27,23 @@ def load(
     `train_examples` is. The test split serves the final report only.
 
     Args:
-        name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn), or
-            `"cifar10"` or `"cifar100"` (through TensorFlow Datasets); these are held in
-            memory, uint8. Any other image classification set of TensorFlow Datasets, e.g.
-            `"imagenette"` or `"imagenet2012"`, is read from disk during training, see
-            `aekd_tf.data.streaming`.
+        name: `"digits"` (1,797 handwritten 8x8 digits that come with scikit-learn),
+            `"mnist1d"` (signals of length 40, generated), or `"cifar10"` or `"cifar100"`
+            (through TensorFlow Datasets); these are held in memory. Any
+            other image classification set of TensorFlow Datasets, e.g. `"imagenette"` or
+            `"imagenet2012"`, is read from disk during training, see `aekd_tf.data.streaming`.
         data_dir: directory of TensorFlow Datasets; by default `TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`.
         train_examples: number of training images, the first ones; None for all.
-        validation_examples: size of the validation split; by default 237 of digits, 5,000 of
-            CIFAR, and a tenth of others but at most 10,000.
+        validation_examples: size of the validation split; by default 237 of digits, 500 of
+            MNIST-1D, 5,000 of CIFAR, and a tenth of others but at most 10,000.
         image_size: height and width that images read from disk are cropped to; by default
             224.
 
     Raises:
         ValueError: more examples than the data set has; not an image classification set.
-        DataError: unknown name; the data set is not on disk and cannot be downloaded.
+        DataError: unknown name; the data set is not on disk and cannot be downloaded; a package
+            that generates it is missing.
     """
     if name not in DATASETS_IN_MEMORY:
         builder = prepared_builder(name, data_dir)
@@ -57,6 +59,8 @@ def load(
         validation_examples = _VALIDATION_EXAMPLES[name]
     if name == "digits":
         training, test, details = load_digits()
+    elif name == "mnist1d":
+        training, test, details = load_mnist1d()
     else:
         training, test, details = load_cifar(name, data_dir)
     train_examples, available = streaming.training_share(

@@ -1,4 +1,4 @@
-"""Gives batches of images that can be replayed exactly."""
+"""Gives batches of images, or other inputs, that can be replayed exactly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def training_pipeline(
             batch has fewer images than there are replicas.
 
     Returns:
-        `tf.data.Dataset` of `(float32 [B, H, W, C], int64 [B])`, normalized.
+        `tf.data.Dataset` of `(float32 [B, ...], int64 [B])`, normalized.
 
     Raises:
         ValueError: views or teachers' outputs of a data set that is read from disk.

@@ -23,7 +23,9 @@ _REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"vgg{depth}": ("vgg", {"depth": depth}) for depth in (8, 11, 13, 16, 19)},
     "mobilenetv2": ("mobilenet_v2", {}),
     **{f"imagenet_resnet{depth}": ("imagenet_resnet", {"depth": depth}) for depth in (18, 34, 50)},
+    **{f"cnn1d_{width}": ("cnn1d", {"width": width}) for width in (4, 6, 25, 40)},
 }
+_OF_SIGNALS = "cnn1d"
 
 
 def names() -> list[str]:
@@ -31,27 +33,38 @@ def names() -> list[str]:
     return list(_REGISTRY)
 
 
-def create(name: str, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
-    """Creates a randomly initialized network from images to logits.
+def create(name: str, num_classes: int, input_shape: tuple[int, ...]) -> keras.Model:
+    """Creates a randomly initialized network from images, or signals, to logits.
 
     Args:
         name: one of `names()`.
         num_classes: K, at least 2.
-        input_shape: `(height, width, channels)`, height and width at least 8.
+        input_shape: `(height, width, channels)`, height and width at least 8; of signals, for
+            `cnn1d_...`, `(length, channels)`.
 
     Returns:
-        A functional Keras model `[B, H, W, C] -> [B, K]`; the end of each stage is the
-        layer `"stage1"`, `"stage2"`, ...
+        A functional Keras model `[B, ...] -> [B, K]`; the end of each stage is the layer
+        `"stage1"`, `"stage2"`, ...
 
     Raises:
-        ValueError: unknown name, fewer than 2 classes, images smaller than 8x8.
+        ValueError: unknown name, fewer than 2 classes, inputs that the network does not take.
     """
     if name not in _REGISTRY:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(names())}")
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}: a classifier requires at least 2")
-    if min(input_shape[:2]) < 8:
-        raise ValueError(f"input_shape is {tuple(input_shape)}: images must be at least 8x8")
+    check_shape(name, input_shape)
     module, arguments = _REGISTRY[name]
     build = importlib.import_module(f"aekd_tf.models.{module}").build
     return build(name=name, num_classes=num_classes, input_shape=tuple(input_shape), **arguments)
+
+
+def check_shape(name: str, input_shape: tuple[int, ...]) -> None:
+    """Raises ValueError, naming what the network takes, for inputs of another shape."""
+    shape, of_signals = tuple(input_shape), _REGISTRY[name][0] == _OF_SIGNALS
+    if len(shape) != (2 if of_signals else 3):
+        taken = "signals (length, channels)" if of_signals else "images (height, width, channels)"
+        raise ValueError(f"{name} takes {taken}, not inputs {shape}: choose another network")
+    if min(shape[:-1]) < 8:
+        least = "signals must be at least 8 long" if of_signals else "images must be at least 8x8"
+        raise ValueError(f"input_shape is {shape}: {least}")

@@ -303,7 +303,7 @@ def test_cross_validation_chooses_on_validation_data():
 
 def test_cache_of_a_set_that_is_read_from_disk(capsys):
     line = refused(capsys, "imagenet", ["--dataset=imagenette", "--cache_views=4"])
-    assert "cache_views caches sets in memory (digits, cifar10, cifar100)" in line
+    assert "cache_views caches sets in memory (digits, mnist1d, cifar10, cifar100)" in line
 
 
 def test_solver_matters_only_where_a_qp_is_solved():

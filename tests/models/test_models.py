@@ -115,3 +115,29 @@ def test_learns_the_digits(name):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.create(*arguments)
+
+
+@pytest.mark.parametrize("width", [4, 6, 25, 40])
+def test_signals(width):
+    model = models.create(f"cnn1d_{width}", 10, (40, 1))
+    lengths = [model.get_layer(f"stage{s}").output.shape for s in (1, 2, 3)]
+    assert lengths == [(None, length, width) for length in (20, 10, 5)]
+    assert parameters(model) == 6 * width + 2 * (5 * width**2 + width) + 50 * width + 10
+    assert model(np.zeros((2, 40, 1))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        (
+            "cnn1d_6",
+            (32, 32, 3),
+            r"cnn1d_6 takes signals \(length, channels\), not .*\(32, 32, 3\)",
+        ),
+        ("resnet8", (40, 1), r"resnet8 takes images \(height, width, channels\), not .*\(40, 1\)"),
+        ("cnn1d_6", (7, 1), r"input_shape is \(7, 1\): signals must be at least 8 long"),
+    ],
+)
+def test_a_network_says_which_inputs_it_takes(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        models.create(name, 10, shape)

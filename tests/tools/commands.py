@@ -16,7 +16,7 @@ SMALL = ("--epochs=2", "--teacher_epochs=2", "--train_examples=200", "--batch_si
 
 def command(name):
     """The `Command` of `python -m aekd_tf.experiments.<name>`."""
-    module = f"aekd_tf.experiments.{name}" + (".__main__" if name == "paper" else "")
+    module = f"aekd_tf.experiments.{name}" + (".__main__" if name in ("paper", "compare") else "")
     return importlib.import_module(module).COMMAND
 
 

@@ -16,6 +16,10 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {"student": "resnet8", "teachers": "resnet8", "epochs": 12, "teacher_epochs": 8},
         "paper": _PAPER,
     },
+    "mnist1d": {
+        "quick": {"student": "cnn1d_6", "teachers": "cnn1d_25", "epochs": 12, "teacher_epochs": 8},
+        "paper": {"student": "cnn1d_6", "teachers": "cnn1d_25"},
+    },
     "cifar": {
         "quick": {
             "student": "resnet8",
@@ -66,10 +70,10 @@ class Experiment:
 
 
 def family(dataset: str) -> str:
-    """Returns the family of a data set: digits, cifar or imagenet."""
+    """Returns the family of a data set: digits, mnist1d, cifar or imagenet."""
     if dataset not in DATASETS_IN_MEMORY:
         return "imagenet"
-    return "digits" if dataset == "digits" else "cifar"
+    return dataset if dataset in ("digits", "mnist1d") else "cifar"
 
 
 def recipe(dataset: str, network: str, teacher: bool) -> dict[str, Any]:

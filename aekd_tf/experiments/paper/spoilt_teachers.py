@@ -23,11 +23,13 @@ from aekd_tf import data
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.paper import grids
 from aekd_tf.experiments.run import teachers
+from aekd_tf.experiments.run.teacher_kinds import (
+    RANDOM_LABELS,
+    UNDERTRAINED_DIVISOR,
+    confident,
+    random_labels,
+)
 from aekd_tf.experiments.run.teachers import Teacher, Traced
-
-RANDOM_LABELS = {"labels40": 0.4, "labels80": 0.8}
-UNDERTRAINED_DIVISOR = 20
-CONFIDENT_SCALE = 5.0
 
 
 def plan(config: Config, dataset: data.Dataset, group: str) -> list[Teacher]:
@@ -67,10 +69,8 @@ def _relabeled(dataset: data.Dataset, teacher: Teacher) -> data.Dataset:
     settings, split = teacher.settings, dataset.train
     assert settings is not None
     assert isinstance(split, data.Split)
-    generator = np.random.default_rng(settings["seed"])
-    random_labels = generator.integers(0, dataset.num_classes, len(split.labels))
-    chosen = generator.random(len(split.labels)) < settings["random_labels"]
-    labels = np.where(chosen, random_labels, split.labels).astype(split.labels.dtype)
+    share, seed = settings["random_labels"], settings["seed"]
+    labels = random_labels(split.labels, share, dataset.num_classes, seed)
     return dataclasses.replace(dataset, train=data.Split(split.images, labels))
 
 
@@ -83,7 +83,7 @@ def _wrap(config: Config, dataset: data.Dataset, teacher: Teacher, kind: str) ->
         kernel = np.zeros((features.shape[-1], classes), np.float32)
     else:
         features = _usual(config, dataset, teacher, kind)(inputs)
-        kernel = CONFIDENT_SCALE * np.roll(np.eye(classes, dtype=np.float32), 1, axis=1)
+        kernel = confident(classes)
     layer = keras.layers.Dense(classes, use_bias=False, name="spoilt")
     model = keras.Model(inputs, layer(features), name=f"{teacher.network}_{kind}")
     layer.set_weights([kernel])

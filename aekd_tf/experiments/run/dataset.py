@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aekd_tf import data
+from aekd_tf import data, models
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
@@ -12,7 +12,7 @@ def load_data(config: Config) -> data.Dataset:
     """Loads the data set of a configuration.
 
     Raises:
-        UserError: more examples than the data set has.
+        UserError: more examples than the data set has; a network that does not take its inputs.
         DataError: the data set cannot be loaded.
     """
     # The chief prepares a missing set first, so that the others find it.
@@ -26,6 +26,8 @@ def load_data(config: Config) -> data.Dataset:
             validation_examples=config.validation_examples,
             image_size=config.image_size,
         )
+        for network in {config.student, *config.teachers} & set(models.names()):
+            models.check_shape(network, dataset.image_shape)
     except ValueError as error:
         raise UserError(str(error)) from error
     if strategies.is_chief():
