@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from aekd_tf import data, models, names
-from aekd_tf.experiments.command import presets
+from aekd_tf.experiments.command import consistency, presets
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.run import students, teachers
 from tools.commands import main, parse
