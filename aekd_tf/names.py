@@ -23,6 +23,7 @@ WEIGHTINGS = (
 )
 AVERAGES = ("losses", "outputs")
 ANCHORS = ("labels", "vote")
+HELD_OUT_ANCHORS = (*ANCHORS, "agreed")
 VOTES = ("majority", "mean")
 TEACHER_OUTPUTS = ("logits", "probabilities")
 CACHE_DTYPES = ("float16", "float32")

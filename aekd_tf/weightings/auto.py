@@ -16,9 +16,10 @@ from aekd_tf.weightings.stacked import StackedWeighting
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class AutoWeighting(Weighting):
-    """`"auto"`: stacked where `fit` has validation data, else anchored to the vote.
+    """`"auto"`: stacked if `fit` has validation data, else anchored to the vote.
 
-    With validation data it is `StackedWeighting()`. Otherwise, and with `train_on_batch`, it is
+    With labeled validation data it is `StackedWeighting(anchor_to="agreed")`, without labels
+    `StackedWeighting(anchor_to="vote")`. Without validation data, and with `train_on_batch`, it is
     `AdaptiveWeighting(anchor=1.0, anchor_to="vote")`. A choice of stacked weights is kept.
 
     Args:
@@ -68,9 +69,10 @@ class AutoWeighting(Weighting):
         if held_out.missing is not None:
             self.reason = held_out.missing
             return False
-        stacked = StackedWeighting(self.tolerance, held_out.temperature or 4.0)
+        anchor_to = "agreed" if held_out.labeled else "vote"
+        stacked = StackedWeighting(self.tolerance, held_out.temperature or 4.0, anchor_to)
         stacked.prepare(held_out)
-        self._choose(stacked, "fit has validation data")
+        self._choose(stacked, "there are validation data")
         return True
 
     def weights(self, signals: Signals) -> Any:

@@ -102,7 +102,9 @@ class FixedWeighting(Weighting):
                 outputs `y` or None. Sample weights multiply an example's part in the sum.
             tolerance: the cap C, in `[1/M, 1]`.
             temperature: T > 0 of the softmax. Above 1 it is more robust to wrong labels.
-            anchor_to: `"labels"` or `"vote"`; None is the labels where there are any.
+            anchor_to: `"labels"`, `"vote"` or `"agreed"`; None is the labels if there are any, else
+                the vote. `"agreed"` is robust to wrong labels of classes: an example counts in
+                proportion to `(v + 1/2) / (M + 1)`, if v of the M teachers give its label.
             per_class: whether each class has its own program. Independent labels, regression and
                 dense outputs have one in all.
             prior: number of examples that the mean over all classes counts for, at least 0.

@@ -29,6 +29,7 @@ class HeldOut:
             be None.
         num_teachers: M.
         head: what the outputs are.
+        labeled: whether there are labels.
         temperature: the only one at which the outputs are right, as a top-k cache's are; None
             for any.
         missing: why there are no such examples; None if there are.
@@ -37,6 +38,7 @@ class HeldOut:
     read: Callable[[], Iterator[tuple[Any, Any, Any]]]
     num_teachers: int
     head: str
+    labeled: bool
     temperature: float | None = None
     missing: str | None = None
 
@@ -60,7 +62,10 @@ def held_out(teachers_or_outputs: Any, data: Any, head: str) -> HeldOut:
             given if isinstance(given, TeacherEnsemble) else TeacherEnsemble(given, head=head)
         )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        return HeldOut(lambda: _computed(teachers, batches(x, y, 128, weight)), len(teachers), head)
+        labeled = y is not None or _labeled(x)
+        return HeldOut(
+            lambda: _computed(teachers, batches(x, y, 128, weight)), len(teachers), head, labeled
+        )
     outputs = np.asarray(given, np.float32)
     labels = None if data is None else np.asarray(data)
     if outputs.ndim < 3 or (labels is not None and len(labels) != outputs.shape[1]):
@@ -71,7 +76,7 @@ def held_out(teachers_or_outputs: Any, data: Any, head: str) -> HeldOut:
             rows = slice(start, start + 1024)
             yield outputs[:, rows], None if labels is None else labels[rows], None
 
-    return HeldOut(read, len(outputs), head)
+    return HeldOut(read, len(outputs), head, labels is not None)
 
 
 def of_fit(
@@ -120,17 +125,24 @@ def of_fit(
         missing = "validation_data bring no outputs of the cached teachers"
     head = "classes" if known is None else known[1]
     cached = getattr(teachers, "temperature", None)
-    return HeldOut(read, len(teachers), head, cached, missing)
+    labeled = missing is None and (y is not None or _labeled(x))
+    return HeldOut(read, len(teachers), head, labeled, cached, missing)
+
+
+def _first_batch(x: Any) -> tuple[Any, Any]:
+    """Returns `(x, y)` of the first batch of a data set, or what describes them."""
+    spec = getattr(x, "element_spec", None)
+    if spec is not None:
+        return keras.utils.unpack_x_y_sample_weight(spec)[:2]
+    return next(batches(x), (None, None, None))[:2]
+
+
+def _labeled(x: Any) -> bool:
+    return not is_arrays(x) and _first_batch(x)[1] is not None
 
 
 def _brings_outputs(x: Any) -> bool:
-    if is_arrays(x):
-        return bool(split_batch(x)[1])
-    spec = getattr(x, "element_spec", None)
-    if spec is None:
-        first = next(batches(x), None)
-        return first is not None and bool(split_batch(first[0])[1])
-    return bool(split_batch(keras.utils.unpack_x_y_sample_weight(spec)[0])[1])
+    return bool(split_batch(x if is_arrays(x) else _first_batch(x)[0])[1])
 
 
 def _computed(teachers: Any, found: Any) -> Iterator[tuple[Any, Any, Any]]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice, check_number, check_tolerance
-from aekd_tf.names import ANCHORS
+from aekd_tf.names import HELD_OUT_ANCHORS
 from aekd_tf.refusals import refusal
 from aekd_tf.signals import Signals
 from aekd_tf.weightings.base import Weighting
@@ -53,7 +53,7 @@ class StackedWeighting(Weighting):
         self._num_teachers: int | None = None
         self._set_tolerance(tolerance)
         if anchor_to is not None:
-            check_choice("anchor_to", anchor_to, ANCHORS)
+            check_choice("anchor_to", anchor_to, HELD_OUT_ANCHORS)
         self.temperature = check_number("temperature", temperature, above_zero=True)
         self.anchor_to, self.per_class = anchor_to, per_class
         self.prior = check_number("prior", prior)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice, check_number, check_tolerance
-from aekd_tf.names import ANCHORS
+from aekd_tf.names import HELD_OUT_ANCHORS
 from aekd_tf.qp.solve import solve_capped_simplex_qp
 from aekd_tf.refusals import refusal
 from aekd_tf.signals import Signals
@@ -33,14 +33,16 @@ def stacked_weights(
     check_number("temperature", temperature, above_zero=True)
     check_number("prior", prior)
     if anchor_to is not None:
-        check_choice("anchor_to", anchor_to, ANCHORS)
+        check_choice("anchor_to", anchor_to, HELD_OUT_ANCHORS)
     teachers = held_out.num_teachers
     if teachers == 1:
         return np.ones(1)
     sums = np.zeros((1, teachers, teachers))  # per class, or one for all
-    count, live = 0.0, np.ones(teachers, bool)
+    count, agreed, live = 0.0, 0.0, np.ones(teachers, bool)
     for outputs, labels, weight in held_out.read():
         reference = anchor_to or ("vote" if labels is None else "labels")
+        weighted = reference == "agreed" and held_out.head == "classes"
+        reference = "labels" if reference == "agreed" else reference
         finite = np.isfinite(outputs).all(tuple(range(1, outputs.ndim)))
         live &= finite
         mask = finite.reshape(-1, *[1] * (outputs.ndim - 1))
@@ -55,8 +57,11 @@ def stacked_weights(
         found = residuals(signals, 1.0, temperature, reference, name).numpy().astype(np.float64)
         examples = signals.example_weight
         examples = np.ones(found.shape[1]) if examples is None else examples.numpy()
-        found = found.reshape(teachers, found.shape[1], -1) * np.sqrt(examples)[None, :, None]
         count += examples.sum()
+        if weighted:
+            examples = examples * _agreement(outputs[finite], labels)
+        agreed += examples.sum()
+        found = found.reshape(teachers, found.shape[1], -1) * np.sqrt(examples)[None, :, None]
         if not (per_class and held_out.head == "classes" and outputs.ndim == 3):
             rows = found.reshape(teachers, -1)
             sums[0] += rows @ rows.T
@@ -69,6 +74,7 @@ def stacked_weights(
             sums[each] += rows @ rows.T
     if not count:
         raise refusal("stacked_without_validation", why="there are no held-out examples")
+    sums *= count / agreed
     if len(sums) > 1:
         sums += prior * sums.sum(0) / count
     if not live.any():
@@ -76,6 +82,14 @@ def stacked_weights(
     caps = np.where(live, max(tolerance, 1 / live.sum()), 0.0)
     weights = solve_capped_simplex_qp(tf.constant(sums), tf.constant(caps)).weights.numpy()
     return weights if len(weights) > 1 else weights[0]
+
+
+def _agreement(outputs: np.ndarray, labels: Any) -> np.ndarray:
+    """Returns the share of the teachers that give each example's label, above 0: `[N]`."""
+    classes = as_classes(labels, outputs.shape[1:])
+    votes = (outputs.argmax(-1) == classes).sum(0)
+    shares = (votes + 0.5) / (len(outputs) + 1)
+    return shares.reshape(len(shares), -1).mean(1)
 
 
 def accuracy_weights(held_out: HeldOut, power: float, per_class: bool) -> np.ndarray:

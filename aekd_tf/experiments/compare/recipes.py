@@ -135,10 +135,10 @@ _STORY = (
     "average",
     "aekd",
     "ca_mkd",
-    "cross_entropy",
     "anchored",
-    "stacked",
     "accuracy",
+    "stacked",
+    "auto",
     "oracle",
 )
 PRESETS = {

@@ -67,7 +67,7 @@ def _stacked(anchor_to: str) -> Callable[[HeldOut], Any]:
     def make(held_out: HeldOut) -> Any:
         from aekd_tf import FixedWeighting
 
-        labels = held_out.labels if anchor_to == "labels" else None
+        labels = None if anchor_to == "vote" else held_out.labels
         return FixedWeighting.stacked(held_out.outputs, labels, anchor_to=anchor_to)
 
     return make
@@ -102,6 +102,7 @@ WEIGHTINGS = {
         Row("anchored", "anchored to the labels", _adaptive(anchor=1.0), labels=True),
         Row("anchored_vote", "anchored to the vote", _adaptive(anchor=1.0, anchor_to="vote")),
         Row("stacked", "stacked on held-out labels", _stacked("labels"), labels=True),
+        Row("agreed", "stacked on agreed labels (auto)", _stacked("agreed"), labels=True),
         Row("stacked_vote", "stacked on the held-out vote", _stacked("vote")),
         Row("accuracy", "held-out accuracy^4 per class", _from_accuracy, labels=True),
         Row("cross_entropy", "softmax of -CE", _named("cross_entropy"), labels=True),
@@ -122,7 +123,7 @@ def resolved(name: str, setting: Setting) -> str:
     """Returns the weighting that a name stands for in a setting."""
     if name != AUTO:
         return name
-    return "stacked" if setting.labels else "stacked_vote"
+    return "agreed" if setting.labels else "stacked_vote"
 
 
 def fits(name: str, setting: Setting, size: int) -> bool:
