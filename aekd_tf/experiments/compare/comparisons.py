@@ -142,8 +142,8 @@ def overall(compared: dict[str, list[Comparison]]) -> list[Overall]:
             len(rows),
             sum(row.verdict > 0 for row in rows),
             sum(row.verdict < 0 for row in rows),
-            min(_lower_end(row.differences) for row in rows),
-            min(shares.get(name, [float("nan")])),
+            _least([_lower_end(row.differences) for row in rows]),
+            _least(shares.get(name, [])),
         )
         for name, rows in by_name.items()
     ]
@@ -153,6 +153,11 @@ def overall(compared: dict[str, list[Comparison]]) -> list[Overall]:
 def mean(values: Sequence[float] | np.ndarray) -> float:
     """Returns the mean; NaN without values."""
     return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _least(values: Sequence[float]) -> float:
+    """Returns the least of the values that are known; NaN without any."""
+    return min((value for value in values if not np.isnan(value)), default=float("nan"))
 
 
 def _lower_end(values: np.ndarray) -> float:
