@@ -43,7 +43,7 @@ class DistillationStep(GlobalBatch):
         """The hint losses."""
         return self._terms.features
 
-    def _start_anew(self) -> None:
+    def start_anew(self) -> None:
         for term in [self._outputs_term, *self._feature_terms]:
             term.reset_state()
 

@@ -118,7 +118,7 @@ def _compile(model: keras.Model, training: Training, steps: int) -> None:
         for variable in model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
         if isinstance(model, GlobalBatch):
-            model._start_anew()
+            model.start_anew()
         return
     epochs = training.epochs
     boundaries = sorted({max(1, round(share * epochs)) * steps for share in training.milestones})

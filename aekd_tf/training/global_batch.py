@@ -35,7 +35,7 @@ class GlobalBatch(BuiltFromOneReplica):
 
     _evaluating = False
 
-    def _start_anew(self) -> None:
+    def start_anew(self) -> None:
         """Puts back what a new training starts from, beside weights and optimizer."""
 
     def _compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:

@@ -19,13 +19,13 @@ ACCURACIES = {  # by setting, weighting and seed
     "labels80x4": {
         "average": [0.70, 0.72, 0.74, 0.72],
         "aekd": [0.50, 0.53, 0.54, 0.55],
-        "stacked": [0.78, 0.79, 0.83, 0.80],
+        "agreed": [0.78, 0.79, 0.83, 0.80],
         "oracle": [0.79, 0.80, 0.84, 0.81],
     },
     "good": {
         "average": [0.80, 0.82, 0.81, 0.83],
         "aekd": [0.81, 0.80, 0.82, 0.83],
-        "stacked": [0.79, 0.82, 0.81, 0.83],
+        "agreed": [0.79, 0.82, 0.81, 0.83],
     },
 }
 
@@ -51,8 +51,8 @@ def config(tmp_path):
 def test_differences_are_paired_and_tested(config, results):
     rows = comparisons.compare(config, results, "labels80x4")
     assert [row.weighting for row in rows] == ["oracle", "auto", "average", "aekd"]
-    stacked, average = (np.array(ACCURACIES["labels80x4"][n]) for n in ("stacked", "average"))
-    np.testing.assert_allclose(rows[1].differences, 100 * (stacked - average))
+    agreed, average = (np.array(ACCURACIES["labels80x4"][n]) for n in ("agreed", "average"))
+    np.testing.assert_allclose(rows[1].differences, 100 * (agreed - average))
     for row in rows:
         if row.weighting == "average":
             continue

@@ -72,6 +72,25 @@ def test_the_vote_without_labels_or_if_asked_for():
         FixedWeighting.stacked(OUTPUTS, None, anchor_to="labels")
 
 
+def test_labels_count_as_far_as_the_teachers_agree():
+    residual = np.eye(K)[LABELS] - reference.softmax(np.float64(OUTPUTS) / 4)
+    shares = ((OUTPUTS.argmax(-1) == LABELS).sum(0) + 0.5) / (M + 1)
+    found = FixedWeighting.stacked(OUTPUTS, LABELS, anchor_to="agreed")
+    check(found.values, grams_of(residual, LABELS, weight=shares / shares.mean()))
+
+
+def test_wrong_labels_do_not_mislead_where_teachers_agree():
+    """Two good teachers of four; with 40% random labels the unsure ones would look better."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, K, 2000)
+    good = 20 * np.eye(K)[truth] + rng.normal(size=(2, 2000, K))
+    outputs = np.concatenate([rng.normal(size=(2, 2000, K)) * 0.1, good]).astype(np.float32)
+    wrong = np.where(rng.random(2000) < 0.4, rng.integers(0, K, 2000), truth)
+    labels = FixedWeighting.stacked(outputs, wrong).values[:, :2].sum(1)
+    agreed = FixedWeighting.stacked(outputs, wrong, anchor_to="agreed").values[:, :2].sum(1)
+    assert (agreed < 0.5 * labels).all()
+
+
 def test_models_data_sets_and_sample_weights():
     teachers = two_teachers()
     outputs = np.stack([teacher.predict(X, verbose=0) for teacher in teachers])
@@ -163,6 +182,7 @@ def fitted(weighting, **options):
 def test_fit_chooses_on_its_validation_data(capsys):
     held = (X[:12], Y[:12])
     expected = FixedWeighting.stacked(two_teachers(), held).values
+    agreed = FixedWeighting.stacked(two_teachers(), held, anchor_to="agreed").values
     made = fitted("stacked", validation_data=held)
     np.testing.assert_allclose(made.weighting.values, expected, atol=1e-4)
     # A later fit keeps them.
@@ -170,11 +190,15 @@ def test_fit_chooses_on_its_validation_data(capsys):
     np.testing.assert_allclose(made.weighting.values, expected, atol=1e-4)
     made = fitted("auto", validation_data=tf.data.Dataset.from_tensor_slices(held).batch(5))
     assert isinstance(made.weighting.chosen, StackedWeighting)
-    np.testing.assert_allclose(made.weighting.values, expected, atol=1e-4)
-    split = fitted("auto", validation_split=0.5)
+    np.testing.assert_allclose(made.weighting.values, agreed, atol=1e-4)
+    split = fitted("stacked", validation_split=0.5)
     expected = FixedWeighting.stacked(two_teachers(), (X[12:], Y[12:])).values
     np.testing.assert_allclose(split.weighting.values, expected, atol=1e-4)
-    assert "val_accuracy" not in capsys.readouterr().err
+    made = distiller(weighting="auto", student_loss_weight=0.0)
+    made.fit(X, epochs=1, verbose=0, validation_data=(X[:12],))
+    vote = FixedWeighting.stacked(two_teachers(), X[:12]).values
+    np.testing.assert_allclose(made.weighting.values, vote, atol=1e-4)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("given", ["nothing", "generator"])
@@ -191,11 +215,11 @@ def test_without_validation_data(given):
 
 
 def test_stacked_weights_are_those_of_the_next_traced_step():
-    made = EnsembleDistiller(net(7), two_teachers())
+    made = EnsembleDistiller(net(7), two_teachers(), weighting="auto")
     made.compile(keras.optimizers.SGD(0.0), CROSSENTROPY, jit_compile=False)
     made.train_on_batch(X, Y)
     history = made.fit(X, Y, batch_size=24, verbose=0, validation_data=(X, Y)).history
-    table = FixedWeighting.stacked(two_teachers(), (X, Y)).values
+    table = FixedWeighting.stacked(two_teachers(), (X, Y), anchor_to="agreed").values
     mean = table[Y].mean(0)
     for index in range(2):
         assert abs(history[f"teacher_weight_{index}"][0] - mean[index]) < 1e-4

@@ -1,15 +1,12 @@
-"""Refuses settings of an experiment that contradict each other."""
+"""Refuses settings of an experiment that contradict each other; `config` is a `Config`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aekd_tf.checks import check_choice, check_number, parse_interval
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED
 from aekd_tf.names import ANCHORS, REFERENCE_SOLVERS
-
-if TYPE_CHECKING:
-    from aekd_tf.experiments.command.config import Config
 
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
 CROSS_VALIDATION = "cv"
@@ -17,7 +14,7 @@ CROSS_VALIDATION = "cv"
 HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
-def check_anchor(config: Config) -> None:
+def check_anchor(config: Any) -> None:
     """Checks what the program compares the teachers with."""
     check_choice("anchor_to", config.anchor_to, ANCHORS)
     check_number("anchor_temperature", config.anchor_temperature, above_zero=True)
@@ -39,7 +36,7 @@ def check_anchor(config: Config) -> None:
         )
 
 
-def check_strategy(config: Config) -> None:
+def check_strategy(config: Any) -> None:
     """Checks what several devices cannot do."""
     check_choice("strategy", config.strategy, STRATEGIES)
     _, seconds = parse_interval(config.checkpoint_every)
@@ -71,7 +68,7 @@ def check_strategy(config: Config) -> None:
         )
 
 
-def check_hints(config: Config) -> None:
+def check_hints(config: Any) -> None:
     """Checks the weight, the layers and the start of hints."""
     if isinstance(config.hint_weight, str):
         if config.hint_weight != CROSS_VALIDATION:
