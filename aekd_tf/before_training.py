@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -87,6 +88,9 @@ class ChecksBeforeTraining(keras.Model):
             return
         held_out = of_fit(self.student, self.teachers, self._checked_outputs, given)
         changed = [each.prepare(held_out) for each in choosing]
+        if given.get("verbose", "auto") not in (0, "0"):
+            for choice in filter(None, (each.choice for each in choosing)):
+                print(f"weighting {choice}", file=sys.stderr)
         if any(changed):  # what was traced has other weights
             self.train_function = self.test_function = None
             self._test_functions.clear()

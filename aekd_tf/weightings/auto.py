@@ -13,6 +13,8 @@ from aekd_tf.weightings.base import Weighting
 from aekd_tf.weightings.held_out import HeldOut
 from aekd_tf.weightings.stacked import StackedWeighting
 
+TRUTHS = {"agreed": "labels that teachers agree on", "vote": "teachers' vote"}
+
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class AutoWeighting(Weighting):
@@ -52,6 +54,12 @@ class AutoWeighting(Weighting):
         self.chosen, self.reason = weighting, reason
         self.needs, self.batch_gradient = weighting.needs, weighting.batch_gradient
         self.values = weighting.values
+
+    @property
+    def choice(self) -> str:
+        if isinstance(self.chosen, StackedWeighting):
+            return f"auto is stacked, on the {TRUTHS[str(self.chosen.anchor_to)]}: {self.reason}"
+        return f"auto is anchored to the vote: {self.reason}"
 
     def check_temperature(self, cached: float | None) -> None:
         if cached is not None and isinstance(self.chosen, AdaptiveWeighting):

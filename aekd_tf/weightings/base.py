@@ -157,6 +157,11 @@ class Weighting:
                 cached=f"{cached:g}",
             )
 
+    @property
+    def choice(self) -> str | None:
+        """Returns in one line what it has chosen and why; None if it makes no choice."""
+        return None
+
     def prepare(self, held_out: HeldOut) -> bool:
         """Chooses weights on `fit`'s validation data, before the first step.
 

@@ -79,6 +79,10 @@ class Smoothed(Weighting):
     def check_temperature(self, cached: float | None) -> None:
         self.weighting.check_temperature(cached)
 
+    @property
+    def choice(self) -> str | None:
+        return self.weighting.choice
+
     def prepare(self, held_out: HeldOut) -> bool:
         return self.weighting.prepare(held_out)
 

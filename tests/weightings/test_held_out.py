@@ -214,11 +214,13 @@ def test_without_validation_data(given):
     assert ("generator" in made.weighting.reason) == (given == "generator")
 
 
-def test_stacked_weights_are_those_of_the_next_traced_step():
+def test_stacked_weights_are_those_of_the_next_traced_step(capsys):
     made = EnsembleDistiller(net(7), two_teachers(), weighting="auto")
     made.compile(keras.optimizers.SGD(0.0), CROSSENTROPY, jit_compile=False)
     made.train_on_batch(X, Y)
-    history = made.fit(X, Y, batch_size=24, verbose=0, validation_data=(X, Y)).history
+    history = made.fit(X, Y, batch_size=24, verbose=2, validation_data=(X, Y)).history
+    line = "weighting auto is stacked, on the labels that teachers agree on: there are validation"
+    assert line in capsys.readouterr().err
     table = FixedWeighting.stacked(two_teachers(), (X, Y), anchor_to="agreed").values
     mean = table[Y].mean(0)
     for index in range(2):

@@ -23,7 +23,6 @@ from aekd_tf.experiments.run.dataset import check_steps, load_data
 from aekd_tf.experiments.run.scores import accuracy
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
-from aekd_tf.experiments.run.weighting import described
 from aekd_tf.monitoring import figures as figures_of
 from aekd_tf.training import checkpoint
 from aekd_tf.training.stop import SIGNALS
@@ -138,10 +137,10 @@ def _train(
     trained = one_student.train(config, dataset, pool, student, training)
     history, best = trained.history, trained.best
     weighting = getattr(trained.model, "weighting", None)
-    if weighting is not None and (choice := described(weighting)) is not None:
-        choices[student.name] = choice
+    if weighting is not None and weighting.choice is not None:
+        choices[student.name] = weighting.choice
         _save_configuration(config, choices)
-        print(f"weighting {choice}", flush=True)
+        print(f"weighting {weighting.choice}", flush=True)
     if weighting is not None and weighting.values is not None and strategies.is_chief():
         picture = figures_of.table(weighting.values)
         figures_of.save(picture, students.path(config, student, "png"))

@@ -50,13 +50,3 @@ def choose(weighting: Weighting, pool: TeacherPool, dataset: data.Dataset) -> No
     split = dataset.validation
     assert isinstance(split, data.Split)
     weighting.prepare(held_out(pool.caches.validation.logits(), split.labels, "classes"))
-
-
-def described(weighting: Weighting) -> str | None:
-    """Returns in words what a weighting has chosen; None if it makes no choice."""
-    if isinstance(weighting, AutoWeighting):
-        name = (
-            "stacked" if isinstance(weighting.chosen, StackedWeighting) else "anchored to the vote"
-        )
-        return f"auto is {name}: {weighting.reason}"
-    return None
