@@ -106,8 +106,8 @@ class EnsembleDistiller(
             function of one teacher's and the student's outputs. docs/losses_and_heads.md.
         output: name or index of the student's output that is distilled; None if it has one.
         gradient_space: `"logits"`, or `"parameters"` for the gradients w.r.t. all of the
-            student's parameters (Eq. 10), which costs M more backward passes, for study. Hints
-            keep to the feature map.
+            student's parameters (Eq. 10), which costs M more backward passes, for study with
+            `weighting="aekd"`. Hints keep to the feature map.
         **kwargs: `name` and other arguments of `keras.Model`. The dtype policy is the
             student's.
 

@@ -11,7 +11,11 @@ from aekd_tf import data, models, names
 from aekd_tf.experiments.command import consistency, presets
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.run import students, teachers
+from aekd_tf.experiments.run.methods import METHODS
+from aekd_tf.experiments.run.weighting import make
 from tools.commands import main, parse
+
+TOP_K = ["--cache_views=1", "--cache_top_k=3"]
 
 
 def refused(capsys, experiment, arguments):
@@ -309,3 +313,33 @@ def test_cache_of_a_set_that_is_read_from_disk(capsys):
 def test_solver_matters_only_where_a_qp_is_solved():
     arguments = ["--jit_compile", "--solver=cvxopt", "--methods=average"]
     assert parsed("cifar", *arguments).solver == "cvxopt"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--anchor=1.5"], "anchor is 1.5: give a number from 0"),
+        (["--anchor_to=student"], "unknown anchor_to 'student': choose one of labels, vote"),
+        (["--anchor_temperature=0"], "anchor_temperature is 0"),
+        (["--anchor=1", "--methods=average"], "settings of the methods anchored and aekd"),
+        (["--per_example", "--methods=auto"], "settings of the methods anchored and aekd"),
+        (["--weighting=anchored", *TOP_K], "anchor_temperature is 1: give both the same"),
+        (["--weighting=ca_mkd", *TOP_K], "ca_mkd reads all of them at 1"),
+    ],
+)
+def test_settings_of_the_anchor(capsys, flags, message):
+    assert message in refused(capsys, "digits", flags)
+
+
+def test_the_anchor_is_that_of_the_method_anchored_else_of_aekd():
+    def anchor(*flags):
+        config = parsed("digits", *flags)
+        return {name: make(config, METHODS[name]).anchor for name in ("aekd", "anchored")}
+
+    assert anchor("--methods=aekd,anchored") == {"aekd": 0, "anchored": 1}
+    assert anchor("--methods=aekd,anchored", "--anchor=0.5") == {"aekd": 0, "anchored": 0.5}
+    assert anchor("--methods=aekd", "--anchor=0.5")["aekd"] == 0.5
+    assert parsed("digits").methods == ("alone", "average", "aekd", "auto")
+    assert parsed("digits", "--preset=paper").methods == ("alone", "average", "aekd")
+    for name in names.WEIGHTINGS:
+        assert parsed("digits", f"--weighting={name}").methods[-1] == name

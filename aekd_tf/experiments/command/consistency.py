@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from aekd_tf.checks import check_choice, check_number, parse_interval
-from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED
+from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import ANCHORS, REFERENCE_SOLVERS
 
+# Weightings that soften the teachers' outputs at temperature 1, whatever the loss's.
+READ_AT_ONE = ("cross_entropy", "ca_mkd", "ebkd", "mtkd")
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
 CROSS_VALIDATION = "cv"
 # Section 4.1's candidates for beta.
@@ -26,6 +28,12 @@ def check_anchor(config: Any) -> None:
     if changed and not {"anchored", *ADAPTIVE} & set(config.methods):
         raise ValueError(
             "anchor and per_example are settings of the methods anchored and aekd: name one of them"
+        )
+    reading = [name for name in config.methods if METHODS[name].weighting in READ_AT_ONE]
+    if config.cache_top_k and reading and config.temperature != 1:
+        raise ValueError(
+            f"cache_top_k keeps what is beyond the largest logits at temperature "
+            f"{config.temperature:g}, but {reading[0]} reads all of them at 1: leave it out"
         )
     reads = "anchored" in config.methods or bool(config.anchor)
     if config.cache_top_k and reads and config.anchor_temperature != config.temperature:
