@@ -48,7 +48,7 @@ def differences(
         axis.set_title(titles[setting], fontsize=8)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=6)
         axis.tick_params(axis="x", labelsize=7)
-        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_ylim(max(len(names), 1) - 0.5, -0.5)
         axis.grid(axis="x", alpha=0.3)
     return figure
 
