@@ -35,10 +35,10 @@ def test_run_is_clean_and_says_its_plan(finished):
     lines = process.stdout.splitlines()
     assert lines[0] == "digits: 200 training, 237 validation, 360 test images"
     assert lines[1] == "training 2 teachers, 8 steps each: resnet8_0, resnet8_1"
-    assert lines[2] == "training 3 students resnet8, 8 steps each: alone, average, aekd"
+    assert lines[2] == "training 4 students resnet8, 8 steps each: alone, average, aekd, auto"
     # Nothing but progress on stderr: no banner, no warning.
     shown = [line for line in process.stderr.replace("\r", "\n").splitlines() if line.strip()]
-    assert all(re.match(r"\[\d/5\] |outputs of digits_resnet8_", line) for line in shown), shown
+    assert all(re.match(r"\[\d/6\] |outputs of digits_resnet8_", line) for line in shown), shown
 
 
 def test_table_shows_everyone(finished):
@@ -50,6 +50,7 @@ def test_table_shows_everyone(finished):
         "student alone",
         "student, AVER",
         "student, AE-KD",
+        "student, auto",
     ):
         assert row in process.stdout
 
@@ -59,7 +60,7 @@ def test_results_and_models(finished):
     results = json.loads((directory / "results.json").read_text())
     assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "resnet8_1"]
     assert set(results["ensemble"]) == {"majority_vote", "mean_probability"}
-    assert list(results["students"]) == ["alone", "average", "aekd"]
+    assert list(results["students"]) == ["alone", "average", "aekd", "auto"]
     assert results["students"]["alone"]["teacher_weights"] is None
     assert results["students"]["average"]["teacher_weights"] == [0.5, 0.5]
     assert sum(results["students"]["aekd"]["teacher_weights"]) == pytest.approx(1)
@@ -67,10 +68,12 @@ def test_results_and_models(finished):
     digits = data.load("digits")
     logits = student.predict(data.evaluation_pipeline(digits, digits.test), verbose=0)
     accuracy = float((logits.argmax(-1) == digits.test.labels).mean())
-    assert accuracy == results["students"]["aekd"]["test_accuracy"]
-    recorded = json.loads((directory / "config.json").read_text())["config"]
-    assert recorded["ensemble_size"] == 2
-    for run in ("teacher_resnet8_0", "student_alone", "student_average", "student_aekd"):
+    assert accuracy == results["students"]["auto"]["test_accuracy"]
+    content = json.loads((directory / "config.json").read_text())
+    assert content["config"]["ensemble_size"] == 2
+    assert content["choices"]["auto"].startswith("auto is stacked, on the labels")
+    assert (directory / "students" / "auto.png").exists()
+    for run in ("teacher_resnet8_0", *(f"student_{name}" for name in results["students"])):
         assert list((directory / "logs" / run / "train").glob("events.*"))
     assert not list(directory.rglob("*.tmp"))
 
@@ -81,7 +84,7 @@ def test_second_run_reuses_everything(finished):
     process = call("digits", "--ensemble_size=2", f"--output_dir={directory}", *SMALL)
     assert process.returncode == 0
     assert "reusing 2 teachers found on disk" in process.stdout
-    assert "reusing 3 students found on disk" in process.stdout
+    assert "reusing 4 students found on disk" in process.stdout
     assert process.stderr == ""
     assert (directory / "results.json").read_text() == before
     assert process.stdout.split("\n\n")[1:] == first.stdout.split("\n\n")[1:]
@@ -137,6 +140,7 @@ def test_students_of_other_teachers_are_refused(finished, tmp_path):
     directory, _ = finished
     own = tmp_path / "own.keras"
     arguments = [f"--teachers={own}", f"--output_dir={tmp_path}/run", *SMALL, "--cache_views=0"]
+    arguments += ["--methods=aekd"]
     shutil.copy(directory / "teachers" / "digits_resnet8_0.keras", own)
     assert call("digits", *arguments).returncode == 0
     shutil.copy(directory / "teachers" / "digits_resnet8_1.keras", own)
@@ -153,6 +157,7 @@ def test_jit_compile_and_models_load_anywhere(finished, tmp_path):
     directory, _ = finished
     teachers = f"--teachers_dir={directory}/teachers"
     arguments = ["--ensemble_size=2", teachers, f"--output_dir={tmp_path}", "--jit_compile"]
+    arguments += ["--methods=auto"]
     process = call("digits", *arguments, *SMALL)
     assert process.returncode == 0, process.stderr
     assert "Warning" not in process.stderr
@@ -297,7 +302,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
         "--preset=quick",
         "--teachers=resnet8,wrn_16_1,vgg8",
         "--student=mobilenetv2",
-        "--methods=average_outputs,aekd,aekd_hints",
+        "--methods=average_outputs,aekd_hints",
         "--hint_weight=1",
         "--hint_first_epoch=1",
         "--epochs=1",
@@ -311,7 +316,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "wrn_16_1_1", "vgg8_2"]
-    assert list(results["students"]) == ["average_outputs", "aekd", "aekd_hints"]
+    assert list(results["students"]) == ["average_outputs", "aekd_hints"]
     assert len(results["students"]["aekd_hints"]["hint_teacher_weights"]) == 3
 
 
@@ -329,6 +334,7 @@ def test_imagenet_on_awkward_images(tmp_path):
         "--train_examples=32",
         "--batch_size=16",
         "--image_size=32",
+        "--methods=average,auto",
         f"--data_dir={tmp_path}/data",
         f"--output_dir={tmp_path}/run",
     )
@@ -338,4 +344,5 @@ def test_imagenet_on_awkward_images(tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     for figures in (*results["teachers"], *results["students"].values()):
         assert figures["test_accuracy"] <= figures["test_accuracy_top5"] <= 1
+    assert "weighting auto is stacked" in process.stdout
     assert results["ensemble"]["majority_vote"] <= results["ensemble"]["majority_vote_top5"]
