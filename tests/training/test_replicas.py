@@ -83,6 +83,7 @@ def runs(tmp_path_factory):
         "dense",
         "two_hints",
         "weightings",
+        "stacked",
         "scaled",
         "summed",
         "scaled_by_hand",
