@@ -255,7 +255,7 @@ def design(story: Story) -> dict[str, str]:
 
 
 def wrapped(text: str) -> str:
-    """Breaks the lines of paragraphs, not of tables and pictures, nor inside a number with its interval."""
+    """Breaks the lines of paragraphs; a number stays with its interval."""
     text = text.replace(" +- ", "~+-~")
     parts = [
         part if part.startswith(("|", "!")) else textwrap.fill(part, 118, break_on_hyphens=False)
