@@ -170,9 +170,10 @@ def _pictures(
     spoilt = {name: SETTINGS[name].spoilt_count(config.recipe.size) for name in compared}
     lines = {
         name: {
-            title(weighting): np.array(trajectories[name, weighting])[:, :count].sum(1)
+            title(weighting): np.array(trajectories[key])[:, :count].sum(1)
             for weighting in config.weightings
-            if (name, weighting) in trajectories
+            for key in [(name, weightings.resolved(weighting, SETTINGS[name]))]
+            if key in trajectories
         }
         for name, count in spoilt.items()
         if count
