@@ -24,15 +24,15 @@ from tqdm import tqdm
 
 from aekd_tf import models
 from aekd_tf.experiments.command.presets import recipe
-from aekd_tf.experiments.paper import grids
+from aekd_tf.experiments.paper import choice, grids
 from aekd_tf.experiments.paper.cells import Cell
 from aekd_tf.experiments.paper.render import markdown_table
 from aekd_tf.files import write_text
 
 # Training images without those held out for validation, image size, classes, measured batch.
 SETS = {
-    "cifar10": (45_000, 32, 10, 64),
-    "cifar100": (45_000, 32, 100, 64),
+    "cifar10": (50_000, 32, 10, 64),
+    "cifar100": (50_000, 32, 100, 64),
     "imagenet2012": (1_271_167, 224, 1000, 8),
 }
 RATES = (2e12, 10e12)
@@ -85,7 +85,7 @@ def networks_of(cell: Cell, preset: grids.Preset) -> list[str]:
 
 
 def trainings(cells: list[Cell], preset: grids.Preset) -> collections.Counter:
-    """How many of each `(role, data set, network, teachers)`."""
+    """How many of each `(role, data set, network, teachers, images per epoch)`."""
     found: collections.Counter = collections.Counter()
     teachers: dict[tuple[str, str, int], None] = {}
     for cell in cells:
@@ -93,10 +93,13 @@ def trainings(cells: list[Cell], preset: grids.Preset) -> collections.Counter:
         for index, network in enumerate(given):
             number = index if cell.teachers != "mixed" else 0
             teachers[cell.dataset, network, number] = None
+        images = SETS[cell.dataset][0]
+        if choice.is_candidate(cell):
+            images -= images // 10
         if cell.method != "ensemble":
-            found["student", cell.dataset, cell.student, tuple(given)] += 1
+            found["student", cell.dataset, cell.student, tuple(given), images] += 1
     for dataset, network, _ in teachers:
-        found["teacher", dataset, network, ()] += 1
+        found["teacher", dataset, network, (), SETS[dataset][0]] += 1
     return found
 
 
@@ -105,15 +108,15 @@ def main(report: str) -> None:
     cells = [cell for number in (1, 2, 3) for cell in grids.table(number, preset)]
     cells += [cell for number in (2, 3) for cell in grids.figure(number, preset)]
     found = trainings(grids.over_seeds(cells, preset.seeds), preset)
-    pairs = {(dataset, network) for _, dataset, network, _ in found}
-    pairs |= {(dataset, teacher) for _, dataset, _, given in found for teacher in given}
+    pairs = {(dataset, network) for _, dataset, network, *_ in found}
+    pairs |= {(dataset, teacher) for _, dataset, _, given, _ in found for teacher in given}
     speeds = {pair: seconds_per_image(*pair) for pair in tqdm(sorted(pairs), unit="network")}
     work = {pair: operations(create(*pair)) for pair in pairs}
 
     rows: dict[tuple[str, str, str], np.ndarray] = {}
-    for (role, dataset, network, given), count in found.items():
+    for (role, dataset, network, given, each_epoch), count in found.items():
         epochs = recipe(dataset, network, role == "teacher")["epochs"]
-        images = SETS[dataset][0] * epochs * count
+        images = each_epoch * epochs * count
         step = speeds[dataset, network][0] + sum(speeds[dataset, t][1] for t in given)
         # A backward pass is two forward passes' operations.
         each = 3 * work[dataset, network] + sum(work[dataset, t] for t in given)
@@ -158,8 +161,8 @@ def write(
     lines += [
         "",
         "`python -m aekd_tf.experiments.paper --preset=paper --table=1,2,3 --figure=2,3` trains, "
-        f"with {grids.PRESETS['paper'].seeds} seeds per cell, the teachers in every student's step "
-        "(hints' regressors and validation not counted):",
+        f"with {grids.PRESETS['paper'].seeds} seeds per cell and the candidates for beta, the "
+        "teachers in every student's step (hints' regressors and validation not counted):",
         "",
     ]
     header = ["role", "data", "network", "trainings", "images, 10^9", "hours, these cores"]

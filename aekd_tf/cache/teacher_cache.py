@@ -53,8 +53,9 @@ class TeacherCache:
             classes may have any shape.
 
     Raises:
-        ValueError: a data set that is read from disk, several views or hints of another
-            split than the training's, or a `top_k` that is not below the number of classes.
+        ValueError: a data set that is read from disk, a split without examples, several views or
+            hints of another split than the training's, or a `top_k` that is not below the number
+            of classes.
 
     Example:
 
@@ -84,6 +85,8 @@ class TeacherCache:
         if isinstance(dataset.train, data.StreamedSplit):
             raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
         check_choice("split", split, ("train", "validation", "test"))
+        if not len(getattr(dataset, split)):
+            raise ValueError(f"{dataset.name} has no {split} examples: there is nothing to cache")
         if split != "train" and (views.count != 1 or hints is not None):
             raise ValueError(f"the {split} split is cached as one view, without hints")
         if views.top_k is not None and views.top_k >= dataset.num_classes:

@@ -35,8 +35,8 @@ def load(
         data_dir: directory of TensorFlow Datasets; by default `TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`.
         train_examples: number of training images, the first ones; None for all.
-        validation_examples: size of the validation split; by default 237 of digits, 500 of
-            MNIST-1D, 5,000 of CIFAR, and a tenth of others but at most 10,000.
+        validation_examples: size of the validation split, which may be 0; by default 237 of
+            digits, 500 of MNIST-1D, 5,000 of CIFAR, and a tenth of others but at most 10,000.
         image_size: height and width that images read from disk are cropped to; by default
             224.
 

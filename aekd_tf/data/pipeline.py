@@ -121,7 +121,11 @@ def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_
 
 
 def _draws(count: int, view_seed: int, view: Any) -> Any:
-    """Draws random numbers for all examples; row i is example i's, whatever its batch."""
+    """Draws random numbers for all examples.
+
+    Row i is example i's, whatever its batch and however many examples follow it. The first
+    examples alone therefore have the same views, which a cache of all examples holds.
+    """
     import tensorflow as tf
 
     return tf.random.stateless_uniform([count, 3], seed=[view_seed, view * 2 + 1])

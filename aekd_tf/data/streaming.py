@@ -44,11 +44,14 @@ class StreamedSplit:
     def _encoded(self) -> Any:
         import tensorflow_datasets as tfds
 
+        # TensorFlow Datasets refuses a part without examples.
+        part = self.instruction if self.count else self.instruction.partition("[")[0]
         pipeline = self.builder.as_dataset(
-            split=self.instruction,
+            split=part,
             decoders={self.image_key: tfds.decode.SkipDecoding()},
             shuffle_files=False,
         )
+        pipeline = pipeline if self.count else pipeline.take(0)
         return pipeline.map(lambda example: (example[self.image_key], example[self.label_key]))
 
     def training_pipeline(
@@ -112,8 +115,8 @@ def load(
 ) -> dict[str, Any]:
     """Returns the fields of a `data.Dataset` whose splits are streamed.
 
-    The validation split is the end of the training split. The test split is the set's own
-    `test`, or else its `validation`, which the paper reports for ImageNet.
+    The validation split is the end of the training split, and may be empty. The test split is
+    the set's own `test`, or else its `validation`, which the paper reports for ImageNet.
 
     Raises:
         ValueError: no image and label to classify, no labeled test split, or more examples
@@ -166,10 +169,10 @@ def training_share(
     """
     available = total - validation_examples
     train_examples = available if train_examples is None else train_examples
-    if not (0 < train_examples <= available and validation_examples > 0):
+    if not (0 < train_examples <= available and validation_examples >= 0):
         raise ValueError(
             f"{name} has {total} training images: {train_examples} for training and "
-            f"{validation_examples} for validation do not fit; both must be at least 1"
+            f"{validation_examples} for validation do not fit; training requires at least 1"
         )
     return train_examples, available
 

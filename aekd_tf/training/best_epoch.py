@@ -10,13 +10,15 @@ import keras
 class BestEpoch(keras.callbacks.Callback):
     """Remembers the weights of the epoch with the best validation accuracy.
 
+    Without validation data there is no best epoch.
+
     Args:
         network: the network whose weights to keep, e.g. the student of a distiller.
 
     Attributes:
         accuracy: validation accuracy of the best epoch, from 0 to 1; -1 before the first.
-        epoch: the best epoch, counted from 1.
-        weights: the network's weights after it.
+        epoch: the best epoch, counted from 1; 0 without one.
+        weights: the network's weights after it; empty without one.
     """
 
     def __init__(self, network: keras.Model):
@@ -26,7 +28,7 @@ class BestEpoch(keras.callbacks.Callback):
         self.weights: list[Any] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        accuracy = float((logs or {})["val_accuracy"])
+        accuracy = float((logs or {}).get("val_accuracy", -1.0))
         if accuracy > self.accuracy:
             self.accuracy, self.epoch = accuracy, epoch + 1
             self.weights = self.network.get_weights()

@@ -92,7 +92,7 @@ def train(
 
     Returns:
         Lists of figures by name, one entry per epoch, and the best epoch on the validation
-        split.
+        split. Without validation examples there are no validation figures and no best epoch.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or of another training.
@@ -154,6 +154,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     steps, epochs, log_dir = resumable.steps_per_epoch, training.epochs, training.log_dir
+    held_out = dataset.validation
     writes = model.distribute_strategy.extended.should_save_summary  # in a cluster only the chief
     if log_dir and not resumable.position and writes:
         # Logs without a checkpoint are left from a training that was interrupted early.
@@ -181,7 +182,7 @@ def _fit(
                 epochs=until,
                 steps_per_epoch=steps - resumable.step,
                 shuffle=False,
-                validation_data=evaluation_pipeline(dataset, dataset.validation),
+                validation_data=evaluation_pipeline(dataset, held_out) if len(held_out) else None,
                 callbacks=[resumable.best, bar, *logs, *callbacks, resumable],
                 verbose=0,
             )

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,26 @@ def test_fewer_training_examples_keep_validation_and_test(digits):
     assert len(small.train) == 100
     np.testing.assert_array_equal(small.validation.images, digits.validation.images)
     np.testing.assert_array_equal(small.train.images, digits.train.images[:100])
+
+
+def test_no_validation_examples(digits):
+    whole = data.load("digits", validation_examples=0)
+    assert [len(s) for s in (whole.train, whole.validation, whole.test)] == [1437, 0, 360]
+    np.testing.assert_array_equal(whole.train.images[1200:], digits.validation.images)
+    assert list(data.evaluation_pipeline(whole, whole.validation)) == []
+
+
+@pytest.mark.parametrize("count", [1, 7, 1200])
+def test_the_first_examples_alone_have_the_same_views(digits, count):
+    """So their teachers' outputs are those in the cache of all examples."""
+    first = dataclasses.replace(
+        digits, train=data.Split(digits.train.images[:count], digits.train.labels[:count])
+    )
+    few, all_of_them = (
+        np.concatenate([x.numpy() for x in data.view_pipeline(each, [3], 5, 500)])
+        for each in (first, digits)
+    )
+    np.testing.assert_array_equal(few, all_of_them[:count])
 
 
 def test_every_epoch_shows_every_example_once(digits):
@@ -84,6 +106,7 @@ def test_evaluation_pipeline_is_in_order_and_normalized(digits):
     [
         ({"name": "digits", "train_examples": 5000}, "digits has 1437 training images: 5000"),
         ({"name": "digits", "train_examples": 0}, "at least 1"),
+        ({"name": "digits", "validation_examples": -1}, "-1 for validation do not fit"),
         ({"name": "digits", "validation_examples": 1437}, "do not fit"),
     ],
 )

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.data import streaming
+from aekd_tf.experiments.run.dataset import tenth_held_out
 from tools import tiny_imagenet
 
 
@@ -38,6 +39,19 @@ def test_splits(dataset):
     for split in (dataset.train, dataset.validation, dataset.test):
         found = [y.numpy() for _, y in data.evaluation_pipeline(dataset, split, 10)]
         assert sum(map(len, found)) == len(split)
+
+
+def test_no_validation_images_or_the_last_tenth(directory):
+    whole = data.load("tiny_images", data_dir=directory, image_size=32, validation_examples=0)
+    assert [len(s) for s in (whole.train, whole.validation)] == [60, 0]
+    assert list(data.evaluation_pipeline(whole, whole.validation)) == []
+    split = tenth_held_out(whole)
+    assert [len(s) for s in (split.train, split.validation)] == [54, 6]
+    labels = [
+        np.concatenate([y.numpy() for _, y in data.evaluation_pipeline(whole, part)])
+        for part in (whole.train, split.train, split.validation)
+    ]
+    np.testing.assert_array_equal(labels[0], np.concatenate(labels[1:]))
 
 
 def test_gray_and_cmyk_decode_to_the_pixels_they_were():

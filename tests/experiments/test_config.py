@@ -1,5 +1,6 @@
 """The command line: what is asked for, and what bad input gets."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import pytest
 
 from aekd_tf import data, models, names
 from aekd_tf.experiments.command import consistency, presets
+from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.experiment_flags import define
 from aekd_tf.experiments.run import students, teachers
+from aekd_tf.experiments.run.dataset import check_steps, for_choice
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.weighting import make
 from tools.commands import main, parse
@@ -72,7 +75,7 @@ def refused(capsys, experiment, arguments):
         (["--hint_first_epoch=0"], "hint_first_epoch is 0"),
         (["--methods=aekd,magic"], "unknown method 'magic': choose one of alone, kd, average"),
         (["--methods=aekd,aekd"], "names a method twice"),
-        (["--methods=fitnets"], "methods names fitnets but hint_weight is 0: give --hint_weight"),
+        (["--methods=fitnets", "--hint_weight=0"], "methods names fitnets but hint_weight is 0"),
         (["--teacher_learning_rate=0"], "teacher_learning_rate is 0.0"),
         (["--student_loss_weight=inf"], "student_loss_weight is inf"),
         (["--learning_rate=0"], "learning_rate is 0.0"),
@@ -96,7 +99,12 @@ def refused(capsys, experiment, arguments):
         (["--kd_weight=inf"], "kd_weight is inf"),
         (["--temperature=-4"], "temperature is -4.0"),
         (["--learning_rate=nan"], "learning_rate is nan"),
-        (["--validation_examples=0"], "validation_examples is 0"),
+        (
+            ["--validation_examples=-1"],
+            "validation_examples is -1: give a whole number, at least 0",
+        ),
+        (["--methods=stacked"], "stacked chooses weights on validation images but validation_exam"),
+        (["--weighting=stacked"], "give --validation_examples, or leave stacked out"),
         (["--view_seed=1000000"], "view_seed is 1000000: give a number from 0 to 999999"),
         (["--checkpoint_every=soon"], "checkpoint_every is soon"),
         (["--checkpoint_every=0"], "checkpoint_every is 0"),
@@ -223,6 +231,12 @@ def test_paper_preset_is_section_4_1():
     assert (parsed.epochs, parsed.teacher_epochs, parsed.batch_size) == (350, 240, 64)
     assert (parsed.temperature, parsed.kd_weight, parsed.tolerance) == (4, 0.9, 0.6)
     assert (parsed.learning_rate, parsed.train_examples) == (0.05, None)
+    assert parsed.validation_examples == 0
+    assert parse("cifar", ["--preset=quick"]).validation_examples is None
+    assert parse("teachers", []).validation_examples == 0
+    assert parse("teachers", ["--dataset=digits"]).validation_examples is None
+    assert parse("imagenet", []).validation_examples is None
+    assert parse("digits", ["--preset=paper"]).validation_examples is None
 
 
 def test_flags_override_presets():
@@ -285,14 +299,82 @@ def test_methods_follow_the_hint_weight():
     hinted = parsed("cifar", "--hint_weight=cv")
     assert hinted.methods == ("alone", "average", "aekd", "fitnets", "aekd_hints")
     planned = [student.name for student in students.plan(hinted)]
-    assert planned[3:8] == [f"fitnets_beta{b}" for b in ("0.1", "1", "10", "100", "1000")]
-    assert len(planned) == 3 + 2 * 5
+    candidates = [f"fitnets_beta{b}" for b in ("0.1", "1", "10", "100", "1000")]
+    assert planned[3:9] == [*candidates, "fitnets"]
+    assert len(planned) == 3 + 2 * 6
     fixed = students.plan(parsed("cifar", "--hint_weight=10"))
     assert [s.hint_weight for s in fixed] == [None, None, None, 10.0, 10.0]
 
 
+def test_hint_weight_of_the_papers_preset():
+    asked = "--methods=alone,fitnets"
+    assert parsed("cifar", asked).hint_weight == "cv"
+    assert parsed("cifar").hint_weight == 0
+    assert [parsed("cifar", asked, f"--hint_weight={b}").retrains for b in ("cv", "1")] == [1, 0]
+    # With images that are held out anyway nothing is trained anew.
+    held_out = parsed("cifar", asked, "--validation_examples=5000")
+    assert held_out.hint_weight == "cv"
+    assert not held_out.retrains
+    assert [s.name for s in students.plan(held_out)][-1] == "fitnets_beta1000"
+    assert not parsed("cifar", "--methods=alone", "--hint_weight=cv").retrains
+
+
+def test_a_student_is_trained_anew_with_the_beta_that_its_candidates_choose():
+    asked = students.plan(parsed("cifar", "--methods=fitnets"))
+    *candidates, last = asked
+    figures = dict.fromkeys((s.name for s in asked), None)
+    assert not students.is_finished(last, asked, figures)
+    for student, score in zip(candidates, (0.2, 0.6, 0.9, 0.4, 0.1), strict=True):
+        assert students.settled(last, asked, figures).hint_weight is None
+        figures[student.name] = {"validation_accuracy": score, "hint_weight": student.hint_weight}
+    assert students.settled(last, asked, figures).hint_weight == 10
+    figures["fitnets"] = {"validation_accuracy": None, "hint_weight": 1.0}
+    assert not students.is_finished(last, asked, figures)  # another beta is chosen now
+    figures["fitnets"]["hint_weight"] = 10.0
+    assert students.is_finished(last, asked, figures)
+    best, content = students.chosen(asked, figures)["fitnets"]
+    assert best.name == "fitnets"
+    assert content["validation_accuracy"] is None
+    assert content["cross_validation"]["10"] == 0.9
+
+
+def test_figures_are_null_only_without_validation_images(tmp_path):
+    (tmp_path / "students").mkdir()
+    figures = {**dict.fromkeys(students.HELD_OUT), "test_accuracy": 0.9, "seconds": 1.0}
+    figures |= {"teacher_weights": None, "hint_teacher_weights": None, "teachers": []}
+    for name in ("fitnets", "fitnets_beta1"):
+        (tmp_path / "students" / f"{name}.keras").write_bytes(b"")
+        (tmp_path / "students" / f"{name}.json").write_text(
+            json.dumps({**figures, "hint_weight": 1.0})
+        )
+    config = parsed("cifar", "--methods=fitnets", f"--output_dir={tmp_path}")
+    by_name = {student.name: student for student in students.plan(config)}
+    assert students.finished(config, by_name["fitnets"])["test_accuracy"] == 0.9
+    with pytest.raises(UserError, match="no valid validation_accuracy"):
+        students.finished(config, by_name["fitnets_beta1"])
+    other = parsed("cifar", "--validation_examples=9", f"--output_dir={tmp_path}")
+    with pytest.raises(UserError, match="no valid validation_accuracy"):
+        students.finished(other, by_name["fitnets"])
+
+
+def test_steps_per_execution_fit_the_candidates_too():
+    given = data.load("digits", train_examples=100, validation_examples=0)
+    flags = ("--validation_examples=0", "--hint_weight=cv", "--batch_size=20")
+    config = parsed("digits", *flags, "--steps_per_execution=5", "--methods=fitnets")
+    choice = for_choice(config, given)
+    assert [len(s) for s in (choice.train, choice.validation)] == [90, 10]
+    check_steps(config, given, choice)  # 5 steps of 20 images each
+    config = dataclasses.replace(config, batch_size=10)
+    check_steps(config, given)
+    with pytest.raises(UserError, match="but an epoch has 10 or 9 steps: give one of 1"):
+        check_steps(config, given, choice)
+    with pytest.raises(UserError, match="there are 1: give more --train_examples"):
+        for_choice(config, data.load("digits", train_examples=1, validation_examples=0))
+
+
 def test_cross_validation_chooses_on_validation_data():
-    asked = students.plan(parsed("cifar", "--hint_weight=cv", "--methods=fitnets"))
+    arguments = ["--hint_weight=cv", "--methods=fitnets", "--validation_examples=5000"]
+    asked = students.plan(parsed("cifar", *arguments))
     figures = {
         s.name: {"validation_accuracy": score, "test_accuracy": 1 - score, "hint_weight": b}
         for s, score, b in zip(

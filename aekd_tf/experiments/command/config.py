@@ -10,6 +10,7 @@ from aekd_tf import models
 from aekd_tf.checks import check_choice, check_number, check_tolerance
 from aekd_tf.experiments.command import consistency
 from aekd_tf.experiments.command.presets import (
+    CROSS_VALIDATION,
     DEFAULTS,
     PRESETS,
     Experiment,
@@ -115,9 +116,12 @@ class Config:
         consistency.check_anchor(self)
         for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
             _check_count(name, getattr(self, name))
-        for name in ("train_examples", "validation_examples", "image_size", "cache_top_k"):
+        for name in ("train_examples", "image_size", "cache_top_k"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
+        if self.validation_examples is not None:
+            _check_count("validation_examples", self.validation_examples, least=0)
+        consistency.check_held_out(self)
         if len(self.teachers) not in (1, self.ensemble_size):
             raise ValueError(
                 f"ensemble_size is {self.ensemble_size} but teachers names {len(self.teachers)}: "
@@ -176,6 +180,15 @@ class Config:
         """Returns the method whose reference the anchor's settings choose."""
         return "anchored" if "anchored" in self.methods else "aekd"
 
+    @property
+    def retrains(self) -> bool:
+        """Tells whether beta is chosen on a part of the training images, then used on all.
+
+        That is so when a choice is requested and no images are held out.
+        """
+        chooses = self.hint_weight == CROSS_VALIDATION and bool(set(HINTED) & set(self.methods))
+        return chooses and self.validation_examples == 0
+
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that identify the run: all except those in `NOT_RECORDED`."""
         content = dataclasses.asdict(self)
@@ -187,9 +200,9 @@ class Config:
         return list(self.teachers) * repeats
 
 
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}: give a whole number, at least 1")
+def _check_count(name: str, value: int, least: int = 1) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}: give a whole number, at least {least}")
 
 
 def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
@@ -204,7 +217,10 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         check_choice("dataset", dataset, experiment.datasets)
     elif not dataset:
         raise ValueError("dataset is empty: name one, such as cifar10")
-    defaults = {"batch_size": 64, "weighting": "auto", **DEFAULTS[family(dataset)][given["preset"]]}
+    usual_settings = {"batch_size": 64, "weighting": "auto", "hint_weight": "0"}
+    defaults = {**usual_settings, **DEFAULTS[family(dataset)][given["preset"]]}
+    if not set(HINTED) & set(given["methods"] or ()):
+        defaults["hint_weight"] = "0"  # the preset's would ask for methods with hints
     given = {"image_size": None, **given}
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from aekd_tf.checks import check_choice, check_number, parse_interval
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import ANCHORS, REFERENCE_SOLVERS
 
 # Weightings that soften the teachers' outputs at temperature 1, whatever the loss's.
 READ_AT_ONE = ("cross_entropy", "ca_mkd", "ebkd", "mtkd")
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu")
-CROSS_VALIDATION = "cv"
 # Section 4.1's candidates for beta.
 HINT_WEIGHTS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
@@ -42,6 +42,16 @@ def check_anchor(config: Any) -> None:
             f"{config.temperature:g}, anchor_temperature is {config.anchor_temperature:g}: give "
             "both the same"
         )
+
+
+def check_held_out(config: Any) -> None:
+    """Refuses a choice that requires validation images, if there are none."""
+    for method in config.methods:
+        if METHODS[method].weighting == "stacked" and config.validation_examples == 0:
+            raise ValueError(
+                f"{method} chooses weights on validation images but validation_examples is 0: give "
+                f"--validation_examples, or leave {method} out"
+            )
 
 
 def check_strategy(config: Any) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 from aekd_tf import models
 from aekd_tf.experiments.command.config import LOSSES_OF_CLASSES, Config, resolve
-from aekd_tf.experiments.command.consistency import CROSS_VALIDATION
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
-from aekd_tf.experiments.command.presets import DEFAULTS, Experiment, family
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION, DEFAULTS, Experiment, family
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.names import WEIGHTINGS
 
@@ -112,9 +111,12 @@ def define(experiment: Experiment) -> Flags:
     add(
         "string",
         "hint_weight",
-        "0",
+        None,
         f"Weight of the hint loss, beta of Eq. 7: a number, or {CROSS_VALIDATION} to choose it "
-        "from 0.1, 1, 10, 100, 1000 by validation accuracy, with one more student for each.",
+        "from 0.1, 1, 10, 100, 1000 by validation accuracy, with one more student for each. With "
+        "--validation_examples=0 a tenth of the training images is held out for the choice, and "
+        "the best is trained anew on all. CIFAR's preset paper chooses it if --methods names "
+        "fitnets or aekd_hints.",
     )
     add(
         "list",
@@ -157,8 +159,8 @@ def define(experiment: Experiment) -> Flags:
         "integer",
         "validation_examples",
         None,
-        "Number of images held out of the training set. Unset: 237 of digits, 5000 of CIFAR, a "
-        "tenth of others but at most 10000.",
+        "Number of images held out of the training set, 0 for none. Unset: 237 of digits, 5000 of "
+        "CIFAR but 0 with its preset paper, a tenth of others but at most 10000.",
     )
     add(
         "integer",
@@ -263,9 +265,10 @@ def define(experiment: Experiment) -> Flags:
 def _shown_default(experiment: Experiment, name: str) -> str | None:
     """Returns in words a default that depends on the preset or on the recipe, else None."""
     presets = DEFAULTS[family(experiment.dataset)]
-    other = {**dict.fromkeys(_RECIPES, "the recipe's"), "batch_size": "64"}.get(name)
+    usual = {"batch_size": "64", "hint_weight": "0", **dict.fromkeys(_RECIPES, "the recipe's")}
+    other = usual.get(name)
     if any(name in preset for preset in presets.values()):
-        other = "all" if other is None else other
+        other = {"validation_examples": "5000"}.get(name, "all") if other is None else other
         return ", ".join(f"{preset}: {given.get(name, other)}" for preset, given in presets.items())
     return other
 

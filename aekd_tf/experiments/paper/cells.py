@@ -10,6 +10,7 @@ from typing import Any
 
 from aekd_tf import files
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Cell:
         method: a method of the experiments, or `ensemble`.
         tolerance: C of an adaptive method, else None.
         batch_gradient, normalize, solver: settings of an adaptive method.
-        hint_weight: beta of a method with hints, else None.
+        hint_weight: beta of a method with hints, or `cv` if it is chosen from candidates, whose
+            own are `cv=0.1` and so on; else None.
         seed: seed of the student.
     """
 
@@ -36,7 +38,7 @@ class Cell:
     batch_gradient: str = "mean"
     normalize: bool = False
     solver: str = "smo"
-    hint_weight: float | None = None
+    hint_weight: float | str | None = None
     seed: int = 0
 
     @property
@@ -52,8 +54,8 @@ class Result:
     Attributes:
         test_accuracy: test accuracy of the last epoch.
         best_validation_test_accuracy: test accuracy of the epoch with the best validation
-            accuracy.
-        validation_accuracy: validation accuracy of the last epoch.
+            accuracy; NaN without validation images.
+        validation_accuracy: validation accuracy of the last epoch; NaN without validation images.
         effective_teachers: mean over the epochs of 1 / sum w^2; NaN without weights.
         at_start: share of the steps in which the authors' solver returned its starting point;
             NaN with other solvers.
@@ -75,7 +77,8 @@ class Result:
 
 
 _KINDS: dict[str, Any] = {"size": int, "seed": int, "normalize": lambda text: text == "True"}
-_NUMBERS = ("tolerance", "hint_weight")
+# Starts the hint weight of a candidate.
+CANDIDATE = f"{CROSS_VALIDATION}="
 _TEXTS = ("weights", "teacher_accuracies")
 
 
@@ -97,8 +100,8 @@ def read(path: str) -> dict[Cell, Result]:
                 raise ValueError(f"its columns are {reader.fieldnames}")
             for row in reader:
                 given: dict[str, Any] = {n: _KINDS.get(n, str)(row[n]) for n in cell_names}
-                for name in _NUMBERS:
-                    given[name] = float(row[name]) if row[name] else None
+                given["tolerance"] = float(row["tolerance"]) if row["tolerance"] else None
+                given["hint_weight"] = _hint_weight(row["hint_weight"])
                 values: dict[str, Any] = {
                     name: row[name] if name in _TEXTS else float(row[name]) for name in result_names
                 }
@@ -109,6 +112,15 @@ def read(path: str) -> dict[Cell, Result]:
             "computed anew"
         ) from error
     return results
+
+
+def _hint_weight(text: str) -> float | str | None:
+    if text == CROSS_VALIDATION:
+        return text
+    if text.startswith(CANDIDATE):
+        float(text.removeprefix(CANDIDATE))
+        return text
+    return float(text) if text else None
 
 
 def write(results: dict[Cell, Result], path: str) -> None:

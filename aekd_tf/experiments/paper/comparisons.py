@@ -17,12 +17,12 @@ Results = dict[Cell, Result]
 def accuracies(results: Results, cell: Cell, best: bool = False) -> dict[int, float]:
     """Returns a cell's test accuracy in % by seed.
 
-    The epoch is the last, or with `best` the best on validation data.
+    The epoch is the last, or with `best` the best on validation data, if there are any.
     """
     return {
         key.seed: 100 * (row.best_validation_test_accuracy if best else row.test_accuracy)
         for key, row in results.items()
-        if key.traced == cell.traced
+        if key.traced == cell.traced and not (best and np.isnan(row.best_validation_test_accuracy))
     }
 
 

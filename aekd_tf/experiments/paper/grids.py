@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION
+from aekd_tf.experiments.paper import choice
 from aekd_tf.experiments.paper.cells import Cell
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED
 
@@ -25,7 +27,7 @@ class Preset:
         tolerances, tolerance_size: C and M of Figure 3; C = 1/M is AVER.
         question_sizes, question_tolerances: M and C of the questions. Other settings vary at
             the largest M only.
-        hint_weight: beta.
+        hint_weight: beta, or `cv` to choose it: see `choice`.
         seeds: default number of the students' seeds.
         settings: flags of every training, by name.
     """
@@ -40,7 +42,7 @@ class Preset:
     tolerance_size: int
     question_sizes: tuple[int, ...]
     question_tolerances: tuple[float, ...]
-    hint_weight: float
+    hint_weight: float | str
     seeds: int
     settings: dict[str, Any]
 
@@ -87,6 +89,7 @@ PRESETS = {
         seeds=3,
         settings={
             "train_examples": 10000,
+            "validation_examples": 5000,
             "epochs": 20,
             "teacher_epochs": 20,
             "cache_views": 20,
@@ -107,7 +110,7 @@ PRESETS = {
         tolerance_size=20,
         question_sizes=(1, 3, 5, 10),
         question_tolerances=(0.2, 0.6, 1.0),
-        hint_weight=1.0,
+        hint_weight=CROSS_VALIDATION,
         seeds=3,
         settings={
             "preset": "paper",
@@ -227,7 +230,7 @@ def _cell(
     teachers: str,
     size: int,
     method: str,
-    hint_weight: float,
+    hint_weight: float | str,
     tolerance: float = TOLERANCE,
 ) -> Cell:
     return Cell(
@@ -244,11 +247,11 @@ def _cell(
 def over_seeds(cells: list[Cell], seeds: int) -> list[Cell]:
     """Repeats each cell once per seed, except the ensemble's vote, which has no seed.
 
-    The seeds of a cell follow each other.
+    The seeds of a cell follow each other, after its candidates for beta.
     """
-    unique = list(dict.fromkeys(cells))
-    return [
-        dataclasses.replace(cell, seed=seed)
-        for cell in unique
-        for seed in range(1 if cell.method == "ensemble" else seeds)
-    ]
+    repeated = []
+    for cell in dict.fromkeys(cells):
+        count = 1 if cell.method == "ensemble" else seeds
+        repeated += choice.candidates(cell)
+        repeated += [dataclasses.replace(cell, seed=seed) for seed in range(count)]
+    return repeated

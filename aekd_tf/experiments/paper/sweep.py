@@ -19,13 +19,13 @@ from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.experiment_flags import configure
 from aekd_tf.experiments.command.presets import Experiment
-from aekd_tf.experiments.paper import cells, grids, spoilt_teachers
+from aekd_tf.experiments.paper import cells, choice, grids, spoilt_teachers
 from aekd_tf.experiments.paper.authors_solver import UnscaledLibsvm
 from aekd_tf.experiments.paper.cells import Cell, Result
 from aekd_tf.experiments.paper.trajectories import LastCosines, Trajectory, read_trajectories
 from aekd_tf.experiments.run import student as one_student
 from aekd_tf.experiments.run import teacher_pool, teachers
-from aekd_tf.experiments.run.dataset import load_data
+from aekd_tf.experiments.run.dataset import load_data, tenth_held_out
 from aekd_tf.experiments.run.student import Trained
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
@@ -74,7 +74,11 @@ class Sweep:
                 SIGNALS.check()
 
     def config(self, cell: Cell) -> Config:
-        """Returns the configuration of a cell's training."""
+        """Returns the configuration of a cell's training.
+
+        Raises:
+            UserError: candidates for the cell's beta are not finished.
+        """
         group = cell.teachers.partition("+")[0] or self.preset.teacher
         settings = {
             "dataset": cell.dataset,
@@ -95,7 +99,7 @@ class Sweep:
             tolerance=cell.tolerance or 1.0,
             batch_gradient=cell.batch_gradient,
             normalize=cell.normalize,
-            hint_weight=cell.hint_weight or 0.0,
+            hint_weight=choice.beta_of(cell, self.results),
             seed=cell.seed,
             # The cache of an ensemble holds feature maps only for the cells with hints.
             cache_hints=bool(base.cache_views and cell.hint_weight),
@@ -138,8 +142,11 @@ class Sweep:
 
     def _train(self, cell: Cell, config: Config, dataset: data.Dataset) -> Result:
         begun = time.monotonic()
-        student = Student(cell.method, cell.method, cell.hint_weight)
+        beta = float(config.hint_weight) if cell.hint_weight else None
+        student = Student(cell.method, cell.method, beta)
         pool = self._pool(cell, config, dataset) if cell.teachers else None
+        if choice.is_candidate(cell):
+            dataset = tenth_held_out(dataset)
         name = "_".join(str(part) for part in dataclasses.astuple(cell)).replace("/", "_")
         # Only the first seed has logs: the others' look much the same.
         log_dir = None if cell.seed else os.path.join(self.output_dir, "logs", name)
@@ -163,21 +170,24 @@ class Sweep:
         )
         self._traced[cell.traced] = trained
         history = trained.history
-        if cell.seed == 0 and student.method.adaptive:
+        if cell.seed == 0 and student.method.adaptive and not choice.is_candidate(cell):
             self._keep_trajectory(cell, history, cosines.matrix)
         at_start = float("nan")
         if solver:
             at_start = (solver.at_start - before[1]) / (solver.steps - before[0])
         test = data.evaluation_pipeline(dataset, dataset.test)
         last = trained.model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
-        trained.network.set_weights(trained.best.weights)
-        best = trained.model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
+        best = validation = float("nan")
+        if trained.best.epoch:
+            trained.network.set_weights(trained.best.weights)
+            best = trained.model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
+            validation = history["val_accuracy"][-1]
         weights = one_student.mean_weights(history, "teacher_weight_")
         checkpoint.remove(saved)
         return Result(
             last,
             best,
-            history["val_accuracy"][-1],
+            validation,
             float(np.mean(history.get("effective_teachers", [np.nan]))),
             at_start,
             " ".join(f"{weight:.4f}" for weight in weights or []),

@@ -44,7 +44,15 @@ def read_trajectories(path: str) -> dict[Cell, Trajectory]:
 class LastCosines(keras.callbacks.Callback):
     """Keeps the cosines between the teachers' gradients of the last epoch."""
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._kept = False
+
     def on_test_begin(self, logs: Any = None) -> None:
-        # Validation: Keras is about to reset the metrics.
-        if hasattr(self.model, "gradient_cosines"):
-            self.matrix = self.model.gradient_cosines()
+        self._keep()  # Keras is about to reset the metrics for the validation
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._keep()
+
+    def _keep(self) -> None:
+        if not self._kept and hasattr(self.model, "gradient_cosines"):
+            self.matrix, self._kept = self.model.gradient_cosines(), True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 from aekd_tf import data, models
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.config import Config
@@ -35,12 +38,44 @@ def load_data(config: Config) -> data.Dataset:
     return dataset
 
 
-def check_steps(config: Config, dataset: data.Dataset) -> None:
-    """Raises UserError if an execution of several steps would run across the end of an epoch."""
-    steps = data.steps_per_epoch(dataset, config.batch_size)
-    if steps % config.steps_per_execution:
-        divisors = [str(number) for number in range(1, steps + 1) if steps % number == 0]
+def for_choice(config: Config, dataset: data.Dataset) -> data.Dataset:
+    """Returns the data set on which the candidates for beta are trained and scored.
+
+    If the run holds out no images, the last tenth of the training images is held out here. The
+    teachers are trained on all, so they know these images: the accuracies are a little too high.
+
+    Raises:
+        UserError: too few images.
+    """
+    return tenth_held_out(dataset) if config.retrains else dataset
+
+
+def tenth_held_out(dataset: data.Dataset) -> data.Dataset:
+    """Returns the data set with the last tenth of its training examples held out."""
+    train, count = dataset.train, len(dataset.train)
+    kept = count - math.ceil(count / 10)
+    if not kept:
         raise UserError(
-            f"steps_per_execution is {config.steps_per_execution} but an epoch has {steps} steps: "
-            f"give one of {', '.join(divisors)}"
+            f"the choice of the hint weight holds out a tenth of the training images, of which "
+            f"there are {count}: give more --train_examples"
+        )
+    parts: list[data.Split | data.StreamedSplit] = []
+    for first, end in ((0, kept), (kept, count)):
+        if isinstance(train, data.Split):
+            parts.append(data.Split(train.images[first:end], train.labels[first:end]))
+        else:
+            instruction = f"train[{first}:{end}]"
+            parts.append(dataclasses.replace(train, instruction=instruction, count=end - first))
+    return dataclasses.replace(dataset, train=parts[0], validation=parts[1])
+
+
+def check_steps(config: Config, *datasets: data.Dataset) -> None:
+    """Raises UserError if an execution of several steps would run across the end of an epoch."""
+    numbers = dict.fromkeys(data.steps_per_epoch(each, config.batch_size) for each in datasets)
+    if any(steps % config.steps_per_execution for steps in numbers):
+        shared = math.gcd(*numbers)
+        divisors = [str(number) for number in range(1, shared + 1) if shared % number == 0]
+        raise UserError(
+            f"steps_per_execution is {config.steps_per_execution} but an epoch has "
+            f"{' or '.join(map(str, numbers))} steps: give one of {', '.join(divisors)}"
         )

@@ -19,12 +19,13 @@ from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.run import student as one_student
 from aekd_tf.experiments.run import students, tables, teacher_pool, teachers
-from aekd_tf.experiments.run.dataset import check_steps, load_data
+from aekd_tf.experiments.run.dataset import check_steps, for_choice, load_data
 from aekd_tf.experiments.run.scores import accuracy
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
 from aekd_tf.monitoring import figures as figures_of
 from aekd_tf.training import checkpoint
+from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.stop import SIGNALS
 
 
@@ -40,14 +41,15 @@ def run(config: Config) -> dict[str, Any]:
     """
     output.check_configuration(config)
     dataset = load_data(config)
-    check_steps(config, dataset)
+    choice = for_choice(config, dataset)
+    check_steps(config, dataset, choice)
     requested_teachers = teachers.plan(config, dataset)
     _check_teachers(config, dataset, requested_teachers)
     one_student.check_hints(config, dataset)
     for directory in ("", "students", "logs"):
         output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
     with output.locked(config.output_dir, "--output_dir"):
-        return _train_and_report(config, dataset, requested_teachers)
+        return _train_and_report(config, dataset, choice, requested_teachers)
 
 
 def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.Teacher]) -> None:
@@ -66,13 +68,17 @@ def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.
 
 
 def _train_and_report(
-    config: Config, dataset: data.Dataset, requested_teachers: list[teachers.Teacher]
+    config: Config,
+    dataset: data.Dataset,
+    choice: data.Dataset,
+    requested_teachers: list[teachers.Teacher],
 ) -> dict[str, Any]:
+    """Trains what is missing; candidates for beta are trained on `choice`."""
     _save_configuration(config, {})
     requested = students.plan(config)
     figures = {student.name: students.finished(config, student) for student in requested}
-    missing = [student for student in requested if figures[student.name] is None]
-    tables.print_plan(config, dataset, requested_teachers, requested, missing)
+    missing = [s for s in requested if not students.is_finished(s, requested, figures)]
+    tables.print_plan(config, dataset, choice, requested_teachers, requested, missing)
 
     count = sum(not teacher.exists for teacher in requested_teachers)
     total = count + len(missing)
@@ -91,10 +97,15 @@ def _train_and_report(
         teacher_pool.announce(config, pool)
         pool.fill(config)
     choices: dict[str, str] = {}
-    for student in missing:
+    for planned in requested:
+        # Not `missing`: candidates that were trained anew may choose another beta.
+        if students.is_finished(planned, requested, figures):
+            continue
+        student = students.settled(planned, requested, figures)
         count += 1
-        label = f"[{count}/{total}] {student.title}"
-        figures[student.name] = _train(config, dataset, pool, student, label, choices)
+        label = f"[{count}/{max(count, total)}] {student.title}"
+        given = choice if student.is_candidate else dataset
+        figures[student.name] = _train(config, given, pool, student, label, choices)
 
     chosen = students.chosen(requested, {name: known or {} for name, known in figures.items()})
     results = _results(config, pool, {method: best for method, (_, best) in chosen.items()})
@@ -132,7 +143,9 @@ def _train(
     started = time.monotonic()
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
     saved = students.path(config, student, "checkpoint")
-    identity = {"student": student.name, "teacher_weights": pool.digests}
+    identity: dict[str, Any] = {"student": student.name, "teacher_weights": pool.digests}
+    if config.retrains and not student.is_candidate:
+        identity["beta"] = student.hint_weight
     training = one_student.training_of(config, label, saved, log_dir, identity)
     trained = one_student.train(config, dataset, pool, student, training)
     history, best = trained.history, trained.best
@@ -147,11 +160,7 @@ def _train(
     test = accuracy(trained.network, dataset, dataset.test)
     figures: dict[str, Any] = {
         **{f"test_{name}": value for name, value in test.items()},
-        "validation_accuracy": history["val_accuracy"][-1],
-        "best_validation_test_accuracy": accuracy(best.restored(), dataset, dataset.test)[
-            "accuracy"
-        ],
-        "best_validation_epoch": best.epoch,
+        **_validation(history, best, dataset),
         "teacher_weights": one_student.mean_weights(history, "teacher_weight_"),
         "hint_teacher_weights": one_student.mean_weights(history, "hint_teacher_weight_"),
         "hint_weight": student.hint_weight,
@@ -166,6 +175,17 @@ def _train(
         checkpoint.remove(saved)
     SIGNALS.check()
     return figures
+
+
+def _validation(
+    history: dict[str, list[float]], best: BestEpoch, dataset: data.Dataset
+) -> dict[str, Any]:
+    """Returns the figures that require validation images; None without any."""
+    if not len(dataset.validation):
+        return dict.fromkeys(students.HELD_OUT)
+    test = accuracy(best.restored(), dataset, dataset.test)["accuracy"]
+    values = (history["val_accuracy"][-1], test, best.epoch)
+    return dict(zip(students.HELD_OUT, values, strict=True))
 
 
 def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:

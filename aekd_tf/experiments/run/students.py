@@ -10,8 +10,9 @@ from typing import Any
 
 from aekd_tf.experiments.command import output
 from aekd_tf.experiments.command.config import Config
-from aekd_tf.experiments.command.consistency import CROSS_VALIDATION, HINT_WEIGHTS
+from aekd_tf.experiments.command.consistency import HINT_WEIGHTS
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 from aekd_tf.experiments.run.methods import METHODS, Method
 
 
@@ -41,9 +42,17 @@ _FIGURES: dict[str, Callable[[Any], bool]] = {
 }
 
 
+# Those that are null if no images were held out of the student's training.
+HELD_OUT = ("validation_accuracy", "best_validation_test_accuracy", "best_validation_epoch")
+Figures = dict[str, Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """One student to train; a method has several if its hint weight is cross-validated."""
+    """One student to train; a method has several if its hint weight is cross-validated.
+
+    The hint weight of a student that is trained anew is None until all candidates are finished.
+    """
 
     name: str
     method_name: str
@@ -56,7 +65,7 @@ class Student:
 
     @property
     def is_candidate(self) -> bool:
-        """Tells whether this is one of several students, of which only the best is delivered."""
+        """Tells whether this is one of several students, which differ in their hint weight."""
         return self.name != self.method_name
 
     @property
@@ -67,13 +76,18 @@ class Student:
 
 
 def plan(config: Config) -> list[Student]:
-    """Returns all students of a configuration, candidates of a cross-validation included."""
+    """Returns all students of a configuration, candidates of a cross-validation included.
+
+    A method's candidates come before the student that is trained anew with the best hint weight.
+    """
     students = []
     for method in config.methods:
         if not METHODS[method].hinted:
             students.append(Student(method, method, None))
         elif config.hint_weight == CROSS_VALIDATION:
             students += [Student(f"{method}_beta{b:g}", method, b) for b in HINT_WEIGHTS]
+            if config.retrains:
+                students.append(Student(method, method, None))
         else:
             students.append(Student(method, method, float(config.hint_weight)))
     return students
@@ -84,7 +98,7 @@ def path(config: Config, student: Student, ending: str) -> str:
     return os.path.join(config.output_dir, "students", f"{student.name}.{ending}")
 
 
-def finished(config: Config, student: Student) -> dict[str, Any] | None:
+def finished(config: Config, student: Student) -> Figures | None:
     """Returns the figures of a student that an earlier run finished; None if there is none.
 
     Raises:
@@ -97,6 +111,8 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
     if set(figures) - {"test_accuracy_top5"} != set(_FIGURES):
         raise UserError(f"{file} is incomplete: delete it to have the student retrained")
     checks = {**_FIGURES, "test_accuracy_top5": _is_share}
+    if config.validation_examples == 0 and not student.is_candidate:
+        checks.update(dict.fromkeys(HELD_OUT, lambda value: value is None))
     wrong = [name for name, value in figures.items() if not checks[name](value)]
     if wrong:
         raise UserError(
@@ -105,17 +121,62 @@ def finished(config: Config, student: Student) -> dict[str, Any] | None:
     return figures
 
 
+def best_candidate(
+    method: str, students: Sequence[Student], figures: dict[str, Figures | None]
+) -> Student | None:
+    """Returns the candidate of a method that is best on validation data.
+
+    None if the method has no candidates, or if some are not finished.
+    """
+    scores: dict[Student, float] = {}
+    for student in students:
+        if student.is_candidate and student.method_name == method:
+            known = figures[student.name]
+            if known is None:
+                return None
+            scores[student] = known["validation_accuracy"]
+    return max(scores, key=lambda student: scores[student]) if scores else None
+
+
+def settled(
+    student: Student, students: Sequence[Student], figures: dict[str, Figures | None]
+) -> Student:
+    """Returns the student with the hint weight that its candidates choose.
+
+    Returns it as it is if it has no candidates, or if some are not finished.
+    """
+    best = best_candidate(student.method_name, students, figures)
+    if student.is_candidate or best is None:
+        return student
+    return dataclasses.replace(student, hint_weight=best.hint_weight)
+
+
+def is_finished(
+    student: Student, students: Sequence[Student], figures: dict[str, Figures | None]
+) -> bool:
+    """Tells whether there are figures, and for the hint weight that the candidates choose."""
+    known, wanted = figures[student.name], settled(student, students, figures).hint_weight
+    return known is not None and wanted in (None, known["hint_weight"])
+
+
 def chosen(
-    students: Sequence[Student], figures: dict[str, dict[str, Any]]
-) -> dict[str, tuple[Student, dict[str, Any]]]:
-    """Returns each method's student and figures; the best on validation data of candidates."""
-    best_of: dict[str, tuple[Student, dict[str, Any]]] = {}
+    students: Sequence[Student], figures: dict[str, Figures]
+) -> dict[str, tuple[Student, Figures]]:
+    """Returns each method's student and figures.
+
+    With candidates that is the student that was trained anew, else the best candidate.
+    """
+    best_of: dict[str, tuple[Student, Figures]] = {}
     for method in dict.fromkeys(student.method_name for student in students):
-        candidates = [student for student in students if student.method_name == method]
-        scores = {c.name: figures[c.name]["validation_accuracy"] for c in candidates}
-        best = max(candidates, key=lambda candidate: scores[candidate.name])
+        of_method = [student for student in students if student.method_name == method]
+        candidates = [student for student in of_method if student.is_candidate]
+        others = [student for student in of_method if not student.is_candidate]
+        best = others[0] if others else best_candidate(method, students, {**figures})
+        assert best is not None
         content = {key: value for key, value in figures[best.name].items() if key != "teachers"}
-        if len(candidates) > 1:
-            content["cross_validation"] = {f"{c.hint_weight:g}": scores[c.name] for c in candidates}
+        if candidates:
+            content["cross_validation"] = {
+                f"{c.hint_weight:g}": figures[c.name]["validation_accuracy"] for c in candidates
+            }
         best_of[method] = best, content
     return best_of

@@ -14,11 +14,15 @@ from aekd_tf.experiments.run.students import Student
 def print_plan(
     config: Config,
     dataset: data.Dataset,
+    choice: data.Dataset,
     files: list[teachers.Teacher],
     requested: list[Student],
     missing: list[Student],
 ) -> None:
-    """Prints the data set, and which teachers and students exist or will be trained."""
+    """Prints the data set, and which teachers and students exist or will be trained.
+
+    `choice` is the data set of the candidates for beta.
+    """
     steps = data.steps_per_epoch(dataset, config.batch_size)
     lines = [
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation, "
@@ -27,16 +31,31 @@ def print_plan(
     ]
     if len(missing) < len(requested):
         lines.append(f"reusing {len(requested) - len(missing)} students found on disk")
-    if missing:
+    apart = [student for student in missing if student.is_candidate and choice is not dataset]
+    if apart:
         lines.append(
-            f"training {len(missing)} students {config.student}, {config.epochs * steps} steps "
-            f"each: {', '.join(student.name for student in missing)}"
+            f"choosing beta on {len(choice.train)} training and {len(choice.validation)} "
+            "validation images"
         )
+        lines.append(_trainings(config, choice, apart))
+    if others := [student for student in missing if student not in apart]:
+        lines.append(_trainings(config, dataset, others))
     print("\n".join(lines), flush=True)
 
 
+def _trainings(config: Config, dataset: data.Dataset, students: list[Student]) -> str:
+    steps = config.epochs * data.steps_per_epoch(dataset, config.batch_size)
+    return (
+        f"training {len(students)} students {config.student}, {steps} steps each: "
+        f"{', '.join(student.name for student in students)}"
+    )
+
+
 def table(config: Config, results: dict[str, Any]) -> str:
-    """Formats the test accuracy of all networks, at the last and the best validation epoch."""
+    """Formats the test accuracy of all networks, at the last and the best validation epoch.
+
+    The latter is blank without validation images.
+    """
     delivered = config.methods[-1]
     weights = results["students"][delivered]["teacher_weights"]
     top5 = "majority_vote_top5" in results["ensemble"]

@@ -25,7 +25,7 @@ from aekd_tf.terms.hints import Hints
 class Caches:
     """The teachers' outputs on disk, for views of the training images and for other images.
 
-    `validation` is None if no method chooses weights on validation images.
+    `validation` is None if no method chooses weights on validation images, or if there are none.
     """
 
     training: TeacherCache
@@ -89,7 +89,7 @@ def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
         return Caches(
             TeacherCache(directory, dataset, views, size, stored),
             whole("test"),
-            whole("validation") if chosen else None,
+            whole("validation") if chosen and len(dataset.validation) else None,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
