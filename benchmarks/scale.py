@@ -41,7 +41,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def step_seconds() -> tuple[float, float]:
     """`(a, b)` of a cached AE-KD step of n images, `a + b n`, by least squares of medians."""
     student = models.create("resnet20", CLASSES, (32, 32, 3))
-    distiller = EnsembleDistiller(student, CachedTeachers(TEACHERS))
+    distiller = EnsembleDistiller(student, CachedTeachers(TEACHERS), weighting="aekd")
     distiller.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

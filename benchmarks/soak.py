@@ -46,7 +46,7 @@ def main() -> None:
         cache = TeacherCache(directory, dataset, Views(2))
         cache.fill(teachers, [str(index) for index in range(5)])
         student = models.create("resnet8", 10, (8, 8, 1))
-        distiller = EnsembleDistiller(student, cache.teachers)
+        distiller = EnsembleDistiller(student, cache.teachers, weighting="aekd")
         distiller.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
