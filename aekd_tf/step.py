@@ -43,10 +43,6 @@ class DistillationStep(GlobalBatch):
         """The hint losses."""
         return self._terms.features
 
-    def start_anew(self) -> None:
-        for term in [self._outputs_term, *self._feature_terms]:
-            term.reset_state()
-
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, given = split_batch(x)

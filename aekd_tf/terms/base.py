@@ -84,12 +84,11 @@ class Term:
         self.prefix = prefix
         self.state: dict[str, keras.Variable] = {}
 
-    def _initial_state(self) -> dict[str, Any]:
-        return {} if self.weighting is None else self.weighting.initial_state(self.num_teachers)
-
     def make_state(self, model: keras.Model) -> None:
         """Makes the variables of `state`, which `model` then saves and restores."""
-        for name, value in self._initial_state().items():
+        weighting = self.weighting
+        start = {} if weighting is None else weighting.initial_state(self.num_teachers)
+        for name, value in start.items():
             self.state[name] = model.add_weight(
                 shape=value.shape,
                 initializer=lambda shape, dtype, value=value: tf.constant(value, dtype),
@@ -99,11 +98,6 @@ class Term:
                 aggregation="only_first_replica",  # all have the same
                 name=f"{self.prefix}weighting_{name}",
             )
-
-    def reset_state(self) -> None:
-        """Puts back the values that `state` started from."""
-        for name, value in self._initial_state().items():
-            self.state[name].assign(value)
 
     def weights(
         self,

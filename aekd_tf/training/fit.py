@@ -19,7 +19,6 @@ from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.checkpoint import CheckpointError
-from aekd_tf.training.global_batch import GlobalBatch
 from aekd_tf.training.optimizer import SGDWithL2
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS
@@ -117,8 +116,6 @@ def _compile(model: keras.Model, training: Training, steps: int) -> None:
     if model.compiled:
         for variable in model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
-        if isinstance(model, GlobalBatch):
-            model.start_anew()
         return
     epochs = training.epochs
     boundaries = sorted({max(1, round(share * epochs)) * steps for share in training.milestones})

@@ -35,9 +35,6 @@ class GlobalBatch(BuiltFromOneReplica):
 
     _evaluating = False
 
-    def start_anew(self) -> None:
-        """Puts back what a new training starts from, beside weights and optimizer."""
-
     def _compiled_share(self, y: Any, y_pred: Any, sample_weight: Any, share: Any) -> tf.Tensor:
         """Returns this replica's part of the compiled loss; the parts sum to the global loss.
 

@@ -170,8 +170,6 @@ def test_each_term_has_a_state_of_its_own():
         expected = [float(logs[f"{prefix}teacher_weight_{m}"]) for m in range(2)]
         np.testing.assert_allclose(state[f"{prefix}weighting_average"], expected, rtol=1e-6)
     assert state["weighting_average"][0] != state["hint_weighting_average"][0]
-    made.start_anew()
-    assert not any(value.any() for value in state_of(made).values())
 
 
 def test_draws_depend_on_the_seed_alone():
