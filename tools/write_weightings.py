@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aekd_tf.data import mnist1d
-from aekd_tf.data.loading import _VALIDATION_EXAMPLES as VALIDATION_EXAMPLES
+from aekd_tf.data.loading import VALIDATION_EXAMPLES
 from aekd_tf.experiments.compare.comparisons import (
     LEAST_GAIN,
     overall,

@@ -10,7 +10,7 @@ from aekd_tf.data.mnist1d import load_mnist1d
 from aekd_tf.data.tfds import prepared_builder
 from aekd_tf.names import DATASETS_IN_MEMORY
 
-_VALIDATION_EXAMPLES = {"digits": 237, "mnist1d": 500, "cifar10": 5000, "cifar100": 5000}
+VALIDATION_EXAMPLES = {"digits": 237, "mnist1d": 500, "cifar10": 5000, "cifar100": 5000}
 
 
 def load(
@@ -56,7 +56,7 @@ def load(
         )
         return Dataset(name=name, **fields)
     if validation_examples is None:
-        validation_examples = _VALIDATION_EXAMPLES[name]
+        validation_examples = VALIDATION_EXAMPLES[name]
     if name == "digits":
         training, test, details = load_digits()
     elif name == "mnist1d":
