@@ -16,6 +16,7 @@ from aekd_tf.before_training import ChecksBeforeTraining
 from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
+from aekd_tf.data.user_data import peek
 from aekd_tf.keras_private import (
     VALIDATION,
     compiled_loss,
@@ -33,7 +34,6 @@ from aekd_tf.teachers.readiness import check_separate, known_input_shape
 from aekd_tf.terms.build import MakesTerms
 from aekd_tf.terms.heads import ensemble_of, loss_of
 from aekd_tf.terms.hints import Hints, HintStart, listed
-from aekd_tf.user_data import peek
 from aekd_tf.weightings.base import Weighting, check_space
 
 

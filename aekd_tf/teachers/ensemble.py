@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice
+from aekd_tf.data.user_data import batches
 from aekd_tf.names import HEAD_TITLES, HEADS, VOTES
 from aekd_tf.outputs import squashing
 from aekd_tf.refusals import refusal
@@ -19,7 +20,6 @@ from aekd_tf.teachers.folding import folded_batch_norm
 from aekd_tf.teachers.readiness import check_built, check_models
 from aekd_tf.teachers.votes import accuracies, errors, of_labels, vote_scores
 from aekd_tf.terms.capture import with_features
-from aekd_tf.user_data import batches
 
 
 class TeacherEnsemble:

@@ -13,11 +13,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aekd_tf.cache.batches import CachedTeachers, split_batch
+from aekd_tf.data.user_data import batches, is_arrays
 from aekd_tf.keras_private import split_validation
 from aekd_tf.outputs import of_output
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.user_data import batches, is_arrays
 
 
 @dataclasses.dataclass(frozen=True)
