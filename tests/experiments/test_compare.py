@@ -12,6 +12,7 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.compare import cells, comparisons, kinds, recipes, sweep, weightings
 from aekd_tf.experiments.compare import config as compare
 from aekd_tf.experiments.compare.cells import Cell, Result
+from aekd_tf.experiments.compare.run import shrunk
 from aekd_tf.experiments.compare.settings import SETTINGS
 from tools.commands import main
 
@@ -129,6 +130,17 @@ def test_teachers_of_each_kind_learn_what_they_should():
     np.testing.assert_array_equal(kinds.derived("confident", outputs), [[10, 0, 5]])
     np.testing.assert_array_equal(kinds.derived("overconfident", outputs), [[0, 5, 10]])
     assert not kinds.derived("uniform", outputs).any()
+
+
+def test_images_are_shrunk_to_means_of_squares():
+    dataset = data.load("digits")
+    small = shrunk(dataset, 4)
+    assert small.image_shape == (4, 4, 1) and len(small.test) == len(dataset.test)
+    assert small.train.images.dtype == dataset.train.images.dtype
+    square = dataset.train.images[3, 2:4, 6:8, 0].mean()
+    assert small.train.images[3, 1, 3, 0] == np.rint(square)
+    np.testing.assert_array_equal(small.train.labels, dataset.train.labels)
+    assert small.crop_padding == dataset.crop_padding // 2
 
 
 def test_weightings_are_left_out_where_they_make_no_sense():

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 
+import numpy as np
+
 import aekd_tf
 from aekd_tf import data
 from aekd_tf.experiments.command import output
@@ -40,11 +42,35 @@ def run(config: CompareConfig) -> None:
 
 def _load(config: CompareConfig) -> data.Dataset:
     recipe = config.recipe
-    return data.load(
+    dataset = data.load(
         config.dataset,
         data_dir=config.data_dir,
         train_examples=recipe.train_examples,
         validation_examples=recipe.validation_examples,
+    )
+    return dataset if recipe.image_size is None else shrunk(dataset, recipe.image_size)
+
+
+def shrunk(dataset: data.Dataset, size: int) -> data.Dataset:
+    """Returns the data set with images of `size` pixels per side: means of squares of pixels.
+
+    Args:
+        dataset: images in memory, whose sides are multiples of `size`.
+    """
+    factor = dataset.image_shape[0] // size
+
+    def smaller(split: data.Split | data.StreamedSplit) -> data.Split:
+        assert isinstance(split, data.Split)
+        count, _, _, channels = split.images.shape
+        squares = split.images.reshape(count, size, factor, size, factor, channels)
+        return data.Split(np.rint(squares.mean((2, 4))).astype(split.images.dtype), split.labels)
+
+    return dataclasses.replace(
+        dataset,
+        train=smaller(dataset.train),
+        validation=smaller(dataset.validation),
+        test=smaller(dataset.test),
+        crop_padding=dataset.crop_padding // factor,
     )
 
 
