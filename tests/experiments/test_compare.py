@@ -135,7 +135,8 @@ def test_teachers_of_each_kind_learn_what_they_should():
 def test_images_are_shrunk_to_means_of_squares():
     dataset = data.load("digits")
     small = shrunk(dataset, 4)
-    assert small.image_shape == (4, 4, 1) and len(small.test) == len(dataset.test)
+    assert small.image_shape == (4, 4, 1)
+    assert len(small.test) == len(dataset.test)
     assert small.train.images.dtype == dataset.train.images.dtype
     square = dataset.train.images[3, 2:4, 6:8, 0].mean()
     assert small.train.images[3, 1, 3, 0] == np.rint(square)
