@@ -88,6 +88,10 @@ class Sweep:
         seconds = round(time.monotonic() - begun, 2)
         return Result(self._accuracy(network), tuple(weights.mean(0).tolist()), seconds)
 
+    def _training(self, setting: Setting) -> data.Split | data.StreamedSplit:
+        """Returns the training examples with the student's own labels."""
+        return noisy_split(self.dataset, "train") if setting.noisy_labels else self.dataset.train
+
     def _outputs(self, setting: Setting) -> Outputs:
         if self._ensemble is None or self._ensemble[0] != setting.name:
             outputs = self._teachers.of(setting.members(self.recipe.size))
@@ -96,9 +100,7 @@ class Sweep:
 
     def _batches(self, setting: Setting, outputs: np.ndarray, seed: int) -> Any:
         """Gives all batches of a training, with the teachers' outputs."""
-        dataset = self.dataset
-        if setting.noisy_labels:
-            dataset = dataclasses.replace(dataset, train=noisy_split(dataset, "train"))
+        dataset = dataclasses.replace(self.dataset, train=self._training(setting))
         with tf.device("CPU"):
             stored = tf.constant(outputs)
 
@@ -132,13 +134,16 @@ class Sweep:
 
     def _distiller(self, cell: Cell, outputs: Outputs) -> tuple[keras.Model, keras.Model]:
         setting, recipe, dataset = SETTINGS[cell.setting], self.recipe, self.dataset
-        split = dataset.validation
+        validation, train = dataset.validation, self._training(setting)
         if setting.noisy_validation:
-            split = noisy_split(dataset, "validation")
-        assert isinstance(split, data.Split)
+            validation = noisy_split(dataset, "validation")
+        assert isinstance(validation, data.Split)
+        assert isinstance(train, data.Split)
         held_out = HeldOut(
             outputs["validation"],
-            split.labels if setting.labels else None,
+            validation.labels if setting.labels else None,
+            np.moveaxis(outputs["train"][0], 1, 0),
+            train.labels,
             setting.spoilt_count(recipe.size),
         )
         student = models.create(recipe.student, dataset.num_classes, dataset.image_shape)

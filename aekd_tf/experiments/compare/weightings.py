@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from aekd_tf.experiments.compare.settings import Setting
 
 AVERAGE, ORACLE, AUTO = "average", "oracle", "auto"
+# Stopping points of the search for a tolerance, above 1/M.
+_TOLERANCES, _FOLDS = (0.15, 0.2, 0.3, 0.4, 0.6, 1.0), 5
+_TEMPERATURE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +25,14 @@ class HeldOut:
     Attributes:
         outputs: the teachers' for the validation examples, `[M, N, K]`.
         labels: `[N]`; None without labels.
+        training_outputs, training_labels: the same for the training examples.
         spoilt: how many teachers, the first ones, are spoilt; only the oracle may look.
     """
 
     outputs: np.ndarray
     labels: np.ndarray | None
+    training_outputs: np.ndarray
+    training_labels: np.ndarray
     spoilt: int
 
 
@@ -73,6 +81,33 @@ def _stacked(anchor_to: str) -> Callable[[HeldOut], Any]:
     return make
 
 
+def _chosen_tolerance(held_out: HeldOut) -> Any:
+    """Stacks with the C whose mixtures are closest to the labels of folds left out (Brier)."""
+    from aekd_tf import FixedWeighting
+
+    outputs, labels = held_out.outputs, held_out.labels
+    assert labels is not None
+    stacked = functools.partial(FixedWeighting.stacked, anchor_to="agreed")
+    candidates = [1 / len(outputs), *(c for c in _TOLERANCES if c > 1 / len(outputs))]
+    truth = np.eye(outputs.shape[-1])[labels]
+    probabilities = special.softmax(outputs.astype(np.float64) / _TEMPERATURE, -1)
+    folds = np.arange(len(labels)) % _FOLDS
+    distances = dict.fromkeys(candidates, 0.0)
+    for tolerance in candidates:
+        for fold in range(_FOLDS):
+            out, rest = folds == fold, folds != fold
+            values = stacked(outputs[:, rest], labels[rest], tolerance=tolerance).values
+            mixture = np.einsum("nm,mnk->nk", values[labels[out]], probabilities[:, out])
+            distances[tolerance] += float(np.square(mixture - truth[out]).sum())
+    return stacked(outputs, labels, tolerance=min(distances, key=distances.__getitem__))
+
+
+def _stacked_on_training(held_out: HeldOut) -> Any:
+    from aekd_tf import FixedWeighting
+
+    return FixedWeighting.stacked(held_out.training_outputs, held_out.training_labels)
+
+
 def _from_accuracy(held_out: HeldOut) -> Any:
     from aekd_tf import FixedWeighting
 
@@ -104,6 +139,8 @@ WEIGHTINGS = {
         Row("stacked", "stacked on held-out labels", _stacked("labels"), labels=True),
         Row("agreed", "stacked on agreed labels (auto)", _stacked("agreed"), labels=True),
         Row("stacked_vote", "stacked on the held-out vote", _stacked("vote")),
+        Row("tolerance", "the same, C chosen by folds", _chosen_tolerance, labels=True),
+        Row("training", "stacked on training labels", _stacked_on_training, labels=True),
         Row("accuracy", "held-out accuracy^4 per class", _from_accuracy, labels=True),
         Row("cross_entropy", "softmax of -CE", _named("cross_entropy"), labels=True),
         Row("cross_entropy_example", "softmax of -CE per example", _per_example, labels=True),
