@@ -37,3 +37,5 @@ HEAD_TITLES = {
 DISTILLATION_LOSSES = ("kl", "binary_kl", "mse", "cosine", "dkd", "averaged_outputs")
 HINT_LOSSES = ("mse", "attention")
 AS_OUTPUTS = "as_outputs"
+EXPORT_FORMATS = ("keras", "saved_model", "litert", "onnx")
+QUANTIZATIONS = ("dynamic", "float16", "int8")

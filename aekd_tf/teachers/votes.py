@@ -71,7 +71,7 @@ def accuracies(
         labels = as_classes(labels, logits.shape[1:])
         logits = tf.convert_to_tensor(logits)
         _check_logits(logits.numpy(), names)
-        counted = _counted(weight, labels.shape)
+        counted = counted_positions(weight, labels.shape)
         votes = vote_scores(logits)
         answers = [*logits, votes["majority"], votes["mean"]]
         for row, k in zip(hits, ranks, strict=True):
@@ -96,7 +96,7 @@ def of_labels(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
         truth = _targets(labels, logits.shape[1:])
         if not np.isin(truth, (0, 1)).all():
             raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
-        counted = _counted(weight, truth.shape[:-1])
+        counted = counted_positions(weight, truth.shape[:-1])
         scores.append(np.stack(each)[:, counted])
         truths.append(truth[counted] > 0.5)
     found, truth = np.concatenate(scores, 1), np.concatenate(truths)
@@ -125,7 +125,7 @@ def errors(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
     squares, count = 0.0, 0
     for outputs, targets, weight in batches:
         truth = _targets(targets, outputs.shape[1:])
-        counted = _counted(weight, truth.shape[:-1])
+        counted = counted_positions(weight, truth.shape[:-1])
         each = [*outputs, vote_scores(outputs, "regression")["mean"]]
         difference = np.stack(each)[:, counted].astype(np.float64) - truth[counted]
         squares = squares + (difference**2).sum((1, 2))
@@ -167,7 +167,7 @@ def _targets(labels: Any, outputs: Any) -> np.ndarray:
     return labels.reshape(shape)
 
 
-def _counted(weight: Any, positions: tuple[int, ...]) -> np.ndarray:
+def counted_positions(weight: Any, positions: tuple[int, ...]) -> np.ndarray:
     """Returns which positions count, bool: all, or those of a nonzero weight."""
     if weight is None or len(positions) < 2 or np.ndim(weight) < len(positions):
         return np.ones(positions, bool)

@@ -1,0 +1,221 @@
+"""Makes the model that is exported: the student in float32, with what goes around it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.data.tfds import first_line
+from aekd_tf.keras_private import flatten_layers
+from aekd_tf.outputs import picked, squashing
+from aekd_tf.refusals import refusal
+
+_HALF = ("float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """The model that is exported.
+
+    Attributes:
+        name: name of the student.
+        model: what is written.
+        inputs: its inputs as Keras tensors, in the structure that it takes.
+        outputs: its outputs, likewise.
+        key: key or index of the output that accuracy and agreement look at; None for the only
+            one.
+    """
+
+    name: str
+    model: keras.Model
+    inputs: Any
+    outputs: Any
+    key: Any
+
+    @property
+    def flat_inputs(self) -> list[Any]:
+        """Returns the inputs in the order in which arrays are given."""
+        return keras.tree.flatten(self.inputs)
+
+    @property
+    def position(self) -> int:
+        """Returns the place of the output `key` among all outputs."""
+        count = len(keras.tree.flatten(self.outputs))
+        return picked(keras.tree.pack_sequence_as(self.outputs, list(range(count))), self.key)
+
+    @property
+    def num_outputs(self) -> int:
+        """Returns the size of the last axis of the output `key`."""
+        return keras.tree.flatten(self.outputs)[self.position].shape[-1]
+
+    def traced(self) -> Any:
+        """Returns a `tf.function` from arrays, in the order of `flat_inputs`, to all outputs."""
+
+        def call(*arrays: Any) -> Any:
+            given = keras.tree.pack_sequence_as(self.inputs, list(arrays))
+            return keras.tree.flatten(self.model(given, training=False))
+
+        specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in self.flat_inputs]
+        return tf.function(call, input_signature=specs)
+
+
+def has_loops(function: Any) -> bool:
+    """Tells whether the graph of a `tf.function` has loops, as recurrent layers have."""
+    graph = function.get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(n for part in graph.library.function for n in part.node_def)]
+    return any("While" in node.op for node in nodes)
+
+
+@contextlib.contextmanager
+def in_float32(*models: keras.layers.Layer | None) -> Iterator[None]:
+    """Lets mixed-precision layers compute in float32 while the block lasts."""
+    layers = {
+        id(part): part for m in models if m is not None for part in flatten_layers(m)
+    }.values()
+    changed = {
+        id(layer): (layer, layer.dtype_policy)
+        for layer in layers
+        if layer.dtype_policy.compute_dtype in _HALF
+    }
+    usual = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("float32")
+        for layer, _ in changed.values():
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in changed.values():
+            layer.dtype_policy = policy
+        keras.config.set_dtype_policy(usual)
+
+
+def wrapped(
+    student: keras.Model,
+    key: Any,
+    *,
+    preprocessing: Any,
+    probabilities: bool,
+    itself: bool,
+    example: Any,
+) -> Exported:
+    """Returns the model that is exported.
+
+    Args:
+        student: built model.
+        key: key of the distilled output; None if none was named.
+        preprocessing: layer or model in front, or None.
+        probabilities: whether a softmax follows.
+        itself: whether the student is written itself if nothing goes around it; else it may be
+            wrapped in a functional model, whose inputs have names.
+        example: a batch of inputs, which shows the dtypes that a subclassed student takes; or
+            None.
+    """
+    plain = preprocessing is None and not probabilities
+    if plain and _says_its_inputs(student):
+        inputs, outputs = _own(student, "input"), _own(student, "output")
+        return Exported(student.name, student, inputs, outputs, _key(outputs, key))
+    shown = preprocessing if getattr(preprocessing, "inputs", None) is not None else student
+    inputs = _inputs(shown, example)
+    try:
+        given = inputs if preprocessing is None else preprocessing(inputs)
+        outputs = student(given, training=False)
+    except Exception as error:
+        if preprocessing is None:
+            raise
+        raise refusal(
+            "preprocessing_misfit",
+            preprocessing=preprocessing.name,
+            name=student.name,
+            reason=first_line(error),
+        ) from error
+    key = _key(outputs, key)
+    if probabilities:
+        outputs = _with_softmax(student, outputs, key)
+    if plain and itself:
+        return Exported(student.name, student, inputs, outputs, key)
+    model = keras.Model(inputs, outputs, name=student.name)
+    return Exported(student.name, model, inputs, outputs, key)
+
+
+def _says_its_inputs(student: keras.Model) -> bool:
+    """Tells whether a model's inputs have names and dtypes that every format can keep."""
+    inputs = getattr(student, "inputs", None) or ()
+    fits = [t.name.isidentifier() and t.dtype not in _HALF for t in inputs]
+    return bool(fits) and all(fits)
+
+
+def _own(model: keras.Model, which: str) -> Any:
+    """Returns a functional model's `"input"` or `"output"` in its structure."""
+    if isinstance(model, keras.Sequential):
+        return getattr(model, f"{which}s")[0]
+    return getattr(model, which)
+
+
+def _key(outputs: Any, key: Any) -> Any:
+    """Returns the key of the distilled output, or of the first of several."""
+    if key is not None or not isinstance(outputs, (dict, list, tuple)):
+        return key
+    return next(iter(outputs)) if isinstance(outputs, dict) else 0
+
+
+def _inputs(model: Any, example: Any) -> Any:
+    """Returns new inputs of the shapes, dtypes and names that a model takes."""
+    if getattr(model, "inputs", None) is not None:
+        own = _own(model, "input")
+        by_name = {
+            id(tensor): key if isinstance(own, dict) else tensor.name
+            for key, tensor in (own.items() if isinstance(own, dict) else enumerate(model.inputs))
+        }
+        return keras.tree.map_structure(
+            lambda t: _input(t.shape, t.dtype, str(by_name.get(id(t), t.name))), own
+        )
+    shapes = model.get_build_config()["input_shape"]
+    dtypes = [] if example is None else [part.dtype for part in keras.tree.flatten(example)]
+    names = [".".join(map(str, path)) for path, _ in _paths(shapes)]
+    if len(dtypes) != len(names):
+        dtypes = ["float32"] * len(names)
+    flat = [
+        _input(shape, dtype if _counts(dtype) else "float32", name or "inputs")
+        for (_, shape), dtype, name in zip(_paths(shapes), dtypes, names, strict=True)
+    ]
+    return keras.tree.map_shape_structure(lambda shape: flat.pop(0), shapes)
+
+
+def _paths(shapes: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """Returns `(path, shape)` of each shape in a structure, in Keras's order."""
+    if isinstance(shapes, dict):
+        return [x for key in sorted(shapes) for x in _paths(shapes[key], (*path, key))]
+    if shapes and isinstance(shapes[0], (dict, list, tuple)):
+        return [x for key, part in enumerate(shapes) for x in _paths(part, (*path, key))]
+    return [(path, tuple(shapes))]
+
+
+def _counts(dtype: Any) -> bool:
+    return keras.backend.standardize_dtype(dtype).startswith(("int", "uint", "bool"))
+
+
+def _input(shape: Any, dtype: Any, name: str) -> Any:
+    dtype = keras.backend.standardize_dtype(dtype)
+    dtype = "float32" if dtype in _HALF else dtype
+    return keras.Input(tuple(shape)[1:], dtype=dtype, name=re.sub(r"\W", "_", name))
+
+
+def _with_softmax(student: keras.Model, outputs: Any, key: Any) -> Any:
+    tensor = picked(outputs, key)
+    kind = squashing(student, key)
+    if kind is not None:
+        raise refusal("probabilities", name=student.name, kind=f"those of a {kind} already")
+    if len(tensor.shape) < 2 or tensor.shape[-1] == 1:
+        raise refusal("probabilities", name=student.name, kind=f"{tuple(tensor.shape)}")
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")(tensor)
+    if key is None:
+        return softmax
+    if isinstance(outputs, dict):
+        return {**outputs, key: softmax}
+    return [softmax if index == key else part for index, part in enumerate(outputs)]
