@@ -9,8 +9,7 @@ import keras
 
 from aekd_tf.checks import check_choice
 from aekd_tf.distiller import EnsembleDistiller
-from aekd_tf.export.write import ENDINGS
-from aekd_tf.names import QUANTIZATIONS
+from aekd_tf.names import EXPORT_ENDINGS, QUANTIZATIONS
 from aekd_tf.outputs import known_key
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
@@ -62,9 +61,9 @@ def check_quantization(
 
 def check_path(path: str, file_format: str) -> None:
     """Refuses a path of another format, or in whose place there is something else."""
-    ending = ENDINGS[file_format]
+    ending = EXPORT_ENDINGS[file_format]
     name, given = os.path.splitext(os.path.basename(path))
-    others = (*filter(None, ENDINGS.values()), ".h5")
+    others = (*filter(None, EXPORT_ENDINGS.values()), ".h5")
     if not name or (given != ending if ending else given in others):
         place = f"{ending} files" if ending else "a folder"
         example = f"{os.path.splitext(path)[0] or 'student'}{ending}"

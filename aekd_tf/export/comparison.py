@@ -14,7 +14,7 @@ from aekd_tf.export.runtimes import Run
 from aekd_tf.export.wrapping import Exported
 from aekd_tf.outputs import of_output
 from aekd_tf.refusals import refusal
-from aekd_tf.teachers.votes import as_classes, counted_positions
+from aekd_tf.teachers.votes import as_classes, as_zero_one, counted_positions
 
 # Largest difference to the student, by quantization, per unit of the largest output or of 1.
 _LIMITS = {None: 1e-4, "float16": 5e-3}
@@ -92,7 +92,7 @@ def compare(
                 comparison.largest_difference, float(difference.max())
             )
             comparison.largest = max(comparison.largest, float(np.abs(theirs).max()))
-        labels = of_output(y, exported.key, exported.model)
+        labels, weight = (of_output(part, exported.key, exported.student) for part in (y, weight))
         pair = expected[exported.position], given[exported.position]
         _count(exported, comparison, pair, labels, weight)
     return first
@@ -116,7 +116,7 @@ def _count(
         truth = None if y is None else _classes(exported, y, outputs)
     else:
         answers = [each > comparison.threshold for each in pair]
-        truth = None if y is None else np.asarray(y).reshape(outputs.shape) > 0.5
+        truth = None if y is None else as_zero_one(y, outputs.shape) > 0.5
     kept = counted_positions(weight, outputs.shape[:-1])
     ours, theirs = answers[0][kept], answers[1][kept]
     comparison.answers += ours.size

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.cache.batches import split_batch
 from aekd_tf.data.user_data import batches, is_arrays
 from aekd_tf.export.wrapping import Exported
 from aekd_tf.refusals import refusal
@@ -26,7 +27,10 @@ def check_kind(what: str, given: Any) -> None:
     """Refuses data that are not arrays or a data set that ends."""
     x = given[0] if isinstance(given, tuple) and given else given
     kinds = (tf.data.Dataset, keras.utils.PyDataset)
-    if not isinstance(x, kinds) and not is_arrays(x):
+    whole = isinstance(x, kinds)
+    if whole and x is not given:
+        raise refusal("examples_kind", what=what, kind=f"tuple with a {type(x).__name__}")
+    if not whole and not is_arrays(x):
         raise refusal("examples_kind", what=what, kind=type(x).__name__)
     endless = isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY
     if endless or (isinstance(x, keras.utils.PyDataset) and x.num_batches is None):
@@ -90,7 +94,8 @@ def _batches(given: Any) -> Iterator[tuple[Any, Any, Any]]:
         count = len(keras.tree.flatten(x)[0])
         if (labels := len(keras.tree.flatten(y)[0])) != count:
             raise refusal("examples_labels", given=labels, examples=count)
-    return batches(x, y, _BATCH_SIZE, weight)
+    for inputs, labels, weights in batches(x, y, _BATCH_SIZE, weight):
+        yield split_batch(inputs)[0], labels, weights
 
 
 def _arrays(what: str, x: Any, exported: Exported) -> list[np.ndarray]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from aekd_tf.data.tfds import first_line
 from aekd_tf.export import runtimes
 from aekd_tf.export.comparison import Comparison, compare
 from aekd_tf.export.examples import Batch
 from aekd_tf.export.quiet import quiet
 from aekd_tf.export.runtimes import Run
-from aekd_tf.export.wrapping import Exported
+from aekd_tf.export.wrapping import Exported, reason_of
 from aekd_tf.export.write import TITLES
 from aekd_tf.refusals import refusal
 
@@ -69,7 +68,7 @@ def run_and_compare(
             yield
         except Exception as error:
             row = "not_loaded" if file_format == "keras" else "not_run"
-            values = {"name": exported.name, "reason": first_line(error), "format": title}
+            values = {"name": exported.name, "reason": reason_of(error), "format": title}
             raise refusal(row, **values) from error
 
     with quiet(Exception):

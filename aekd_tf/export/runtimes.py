@@ -58,7 +58,7 @@ def on_cpu(function: Any) -> Run:
 
 def _keras(path: str, exported: Exported) -> Run:
     model = keras.models.load_model(path, compile=False, safe_mode=False)  # we wrote it
-    return on_cpu(Exported(exported.name, model, exported.inputs, None, None).traced())
+    return on_cpu(Exported(model, model, exported.inputs, None, None).traced())
 
 
 def _saved_model(path: str, exported: Exported) -> Run:

@@ -124,8 +124,9 @@ def export_student(
             example=examples.first_inputs(data),
         )
         classes = exported.num_outputs
-        if labels is not None and len(labels) != classes:
-            raise refusal("class_names", given=len(labels), name=student.name, classes=classes)
+        names = None if labels is None else [labels] if isinstance(labels, str) else list(labels)
+        if names is not None and len(names) != classes:
+            raise refusal("class_names", given=len(names), name=student.name, classes=classes)
         function = exported.traced()
         loops = has_loops(function)
         if loops and calibrates:
@@ -163,7 +164,7 @@ def export_student(
                 "quantize": quantize,
                 "bytes": size_of(temporary),
                 **figures,
-                "labels": None if labels is None else [str(name) for name in labels],
+                "labels": names and [str(name) for name in names],
                 "float_layers": None if quantize is None else float_layers(temporary, quantize),
             }
     files.write_json(f"{path}.json", report)

@@ -24,19 +24,24 @@ class Exported:
     """The model that is exported.
 
     Attributes:
-        name: name of the student.
-        model: what is written.
+        student: the student.
+        model: what is written: the student, or a model with something around it.
         inputs: its inputs as Keras tensors, in the structure that it takes.
         outputs: its outputs, likewise.
         key: key or index of the output that accuracy and agreement look at; None for the only
             one.
     """
 
-    name: str
+    student: keras.Model
     model: keras.Model
     inputs: Any
     outputs: Any
     key: Any
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the student."""
+        return self.student.name
 
     @property
     def flat_inputs(self) -> list[Any]:
@@ -62,7 +67,12 @@ class Exported:
             return keras.tree.flatten(self.model(given, training=False))
 
         specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in self.flat_inputs]
-        return tf.function(call, input_signature=specs)
+        function = tf.function(call, input_signature=specs)
+        try:
+            function.get_concrete_function()
+        except Exception as error:
+            raise _uncallable(self.student, self.inputs, error) from error
+        return function
 
 
 def has_loops(function: Any) -> bool:
@@ -74,7 +84,11 @@ def has_loops(function: Any) -> bool:
 
 @contextlib.contextmanager
 def in_float32(*models: keras.layers.Layer | None) -> Iterator[None]:
-    """Lets mixed-precision layers compute in float32 while the block lasts."""
+    """Lets mixed-precision layers compute in float32 while the block lasts.
+
+    Raises:
+        ValueError: a layer whose weights are in half precision.
+    """
     layers = {
         id(part): part for m in models if m is not None for part in flatten_layers(m)
     }.values()
@@ -83,6 +97,9 @@ def in_float32(*models: keras.layers.Layer | None) -> Iterator[None]:
         for layer in layers
         if layer.dtype_policy.compute_dtype in _HALF
     }
+    for layer, policy in changed.values():
+        if policy.variable_dtype in _HALF and layer.weights:
+            raise refusal("export_half", name=layer.name, dtype=policy.variable_dtype)
     usual = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("float32")
@@ -119,7 +136,7 @@ def wrapped(
     plain = preprocessing is None and not probabilities
     if plain and _says_its_inputs(student):
         inputs, outputs = _own(student, "input"), _own(student, "output")
-        return Exported(student.name, student, inputs, outputs, _key(outputs, key))
+        return Exported(student, student, inputs, outputs, _key(outputs, key))
     shown = preprocessing if getattr(preprocessing, "inputs", None) is not None else student
     inputs = _inputs(shown, example)
     try:
@@ -127,20 +144,31 @@ def wrapped(
         outputs = student(given, training=False)
     except Exception as error:
         if preprocessing is None:
-            raise
+            raise _uncallable(student, inputs, error) from error
         raise refusal(
             "preprocessing_misfit",
             preprocessing=preprocessing.name,
             name=student.name,
-            reason=first_line(error),
+            reason=reason_of(error),
         ) from error
     key = _key(outputs, key)
     if probabilities:
         outputs = _with_softmax(student, outputs, key)
     if plain and itself:
-        return Exported(student.name, student, inputs, outputs, key)
+        return Exported(student, student, inputs, outputs, key)
     model = keras.Model(inputs, outputs, name=student.name)
-    return Exported(student.name, model, inputs, outputs, key)
+    return Exported(student, model, inputs, outputs, key)
+
+
+def _uncallable(student: keras.Model, inputs: Any, error: Exception) -> Exception:
+    shown = [f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in keras.tree.flatten(inputs)]
+    return refusal("export_call", name=student.name, inputs=shown, reason=reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Returns an error's message in one line; of Keras's layers, the part that they stress."""
+    stressed = re.search(r"\x1b\[1m(.+?)\x1b\[0m", str(error), re.DOTALL)
+    return first_line(ValueError(stressed[1])) if stressed else first_line(error)
 
 
 def _says_its_inputs(student: keras.Model) -> bool:

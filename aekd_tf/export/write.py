@@ -13,13 +13,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
-from aekd_tf.data.tfds import first_line
 from aekd_tf.export.quiet import quiet
-from aekd_tf.export.wrapping import Exported
+from aekd_tf.export.wrapping import Exported, reason_of
 from aekd_tf.refusals import refusal
 
-# Ending of a path, and an example of it.
-ENDINGS = {"keras": ".keras", "litert": ".tflite", "onnx": ".onnx", "saved_model": ""}
 TITLES = {"keras": "Keras", "litert": "LiteRT", "onnx": "ONNX", "saved_model": "SavedModel"}
 _KERAS_FORMATS = {"litert": "litert", "onnx": "onnx", "saved_model": "tf_saved_model"}
 # They only convert between float and integers.
@@ -68,7 +65,7 @@ def write(
     except OSError:
         raise
     except Exception as error:
-        title, reason = TITLES[file_format], first_line(error)
+        title, reason = TITLES[file_format], reason_of(error)
         raise refusal("not_converted", name=exported.name, format=title, reason=reason) from error
     if file_format == "litert":
         foreign = [name for name, _ in _operations(path) if name.startswith("Flex")]
@@ -142,7 +139,7 @@ def _operations(path: str) -> list[tuple[str, dict[str, bool]]]:
             inputs = [graph.Tensors(i) for i in operator.InputsAsNumpy() if i >= 0]
             constants = [t for t in inputs if model.Buffers(t.Buffer()).DataLength()]
             counts = kind not in _CONVERTING
-            place = results[0].Name().decode().partition(";")[0]
+            place = "".join(t.Name().decode().partition(";")[0] for t in results[:1])
             parts = {
                 "result": counts and any(map(_is_float, results)),
                 "weights": counts

@@ -16,6 +16,16 @@ EXPORT = {
         "before it is exported",
         "Its weights do not exist yet, and nothing says what it takes.",
     ),
+    "export_half": Refusal(
+        "student {name} has weights in {dtype}: give one with a mixed policy or float32, such as "
+        "a float32 copy with the same weights",
+        "Files are written in float32, which weights in half precision have lost.",
+    ),
+    "export_call": Refusal(
+        "student {name} cannot be called on {inputs} ({reason}): give check_with, which shows "
+        "the dtypes that a subclassed student takes",
+        "A subclassed student keeps the shapes that it was built for, but not the dtypes.",
+    ),
     "export_suffix": Refusal(
         "path is {path}, but format={format!r} writes {place}: give a path such as {example}",
         "Runtimes tell formats by the ending.",

@@ -93,9 +93,7 @@ def of_labels(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
     for logits, labels, weight in batches:
         votes = vote_scores(logits, "labels")
         each = [*(tf.sigmoid(part) for part in logits), votes["majority"], votes["mean"]]
-        truth = _targets(labels, logits.shape[1:])
-        if not np.isin(truth, (0, 1)).all():
-            raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
+        truth = as_zero_one(labels, logits.shape[1:])
         counted = counted_positions(weight, truth.shape[:-1])
         scores.append(np.stack(each)[:, counted])
         truths.append(truth[counted] > 0.5)
@@ -124,7 +122,7 @@ def errors(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
     """Computes `TeacherEnsemble.evaluate` of regression: root mean squared errors."""
     squares, count = 0.0, 0
     for outputs, targets, weight in batches:
-        truth = _targets(targets, outputs.shape[1:])
+        truth = as_targets(targets, outputs.shape[1:])
         counted = counted_positions(weight, truth.shape[:-1])
         each = [*outputs, vote_scores(outputs, "regression")["mean"]]
         difference = np.stack(each)[:, counted].astype(np.float64) - truth[counted]
@@ -158,8 +156,16 @@ def as_classes(labels: Any, outputs: Any) -> np.ndarray:
     )
 
 
-def _targets(labels: Any, outputs: Any) -> np.ndarray:
-    """Returns labels or values in the shape of one model's outputs."""
+def as_zero_one(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns independent labels in the shape of one model's outputs, all 0 or 1."""
+    truth = as_targets(labels, outputs)
+    if not np.isin(truth, (0, 1)).all():
+        raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
+    return truth
+
+
+def as_targets(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns labels or values in the shape of one model's outputs, float64."""
     labels = np.asarray(labels, np.float64)
     shape = (len(labels), *outputs[1:])
     if labels.size != np.prod(shape):
