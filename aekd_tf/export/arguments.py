@@ -59,6 +59,18 @@ def check_quantization(
     return quantize == "int8" and bits is None
 
 
+def check_surroundings(
+    student: keras.Model, head: str | None, preprocessing: Any, probabilities: bool, threads: Any
+) -> None:
+    """Refuses what cannot go in front of the student or behind it, and an unusable `threads`."""
+    if preprocessing is not None and not isinstance(preprocessing, keras.layers.Layer):
+        raise refusal("preprocessing_kind", kind=type(preprocessing).__name__)
+    if probabilities and head in ("labels", "regression"):
+        raise refusal("probabilities", name=student.name, kind=head)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise refusal("threads", threads=threads)
+
+
 def check_path(path: str, file_format: str) -> None:
     """Refuses a path of another format, or in whose place there is something else."""
     ending = EXPORT_ENDINGS[file_format]

@@ -38,10 +38,13 @@ def check_kind(what: str, given: Any) -> None:
 
 
 def first_inputs(given: Any) -> Any:
-    """Returns the inputs of the first batch of data; None without data."""
-    for x, _, _ in _batches(given) if given is not None else ():
-        return x
-    return None
+    """Returns the inputs of the first batch of data; None if there is none."""
+    return next((x for x, _, _ in _batches(given)), None)
+
+
+def check_first(what: str, given: Any, exported: Exported) -> None:
+    """Checks the first batch as `read` does, before anything takes long."""
+    next(read(what, given, exported))
 
 
 def read(what: str, given: Any, exported: Exported) -> Iterator[Batch]:
@@ -70,8 +73,8 @@ def read(what: str, given: Any, exported: Exported) -> Iterator[Batch]:
         raise refusal("examples_none", what=what)
 
 
-def noise(exported: Exported) -> tuple[str, Batch]:
-    """Returns what to call a batch of noise, and the batch; integers and texts are zeros."""
+def noise(exported: Exported) -> tuple[str, Iterator[Batch]]:
+    """Returns what to call noise, and one batch of it; integers and texts are zeros."""
     generator = np.random.default_rng(0)
     arrays, zeros = [], False
     for tensor in exported.flat_inputs:
@@ -83,7 +86,7 @@ def noise(exported: Exported) -> tuple[str, Batch]:
             kind = object if tensor.dtype == "string" else tensor.dtype
             arrays.append(np.full(shape, "" if kind is object else 0, kind))
     name = "noise" if not zeros else "zeros" if len(arrays) == 1 else "noise and zeros"
-    return name, (arrays, None, None)
+    return name, iter([(arrays, None, None)])
 
 
 def _batches(given: Any) -> Iterator[tuple[Any, Any, Any]]:

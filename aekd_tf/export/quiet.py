@@ -21,6 +21,8 @@ def quiet(*expected: type[BaseException]) -> Iterator[None]:
     saved = {number: os.dup(number) for number in (1, 2)}
 
     def restore() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
         for number, copy in saved.items():
             os.dup2(copy, number)
 
@@ -37,8 +39,6 @@ def quiet(*expected: type[BaseException]) -> Iterator[None]:
             sys.stderr.write(messages.read().decode(errors="replace"))
             raise
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             restore()
             for copy in saved.values():
                 os.close(copy)

@@ -11,7 +11,7 @@ import keras
 from aekd_tf import files
 from aekd_tf.checks import check_choice
 from aekd_tf.export import examples
-from aekd_tf.export.arguments import check_path, check_quantization, student_of
+from aekd_tf.export.arguments import check_path, check_quantization, check_surroundings, student_of
 from aekd_tf.export.comparison import Comparison
 from aekd_tf.export.report import run_and_compare, size_of
 from aekd_tf.export.runtimes import on_cpu
@@ -102,16 +102,11 @@ def export_student(
     calibrates = check_quantization(student, format, quantize, integer_io)
     if calibrates and calibration is None:
         raise refusal("calibration_missing")
-    if preprocessing is not None and not isinstance(preprocessing, keras.layers.Layer):
-        raise refusal("preprocessing_kind", kind=type(preprocessing).__name__)
-    if probabilities and head in ("labels", "regression"):
-        raise refusal("probabilities", name=student.name, kind=head)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise refusal("threads", threads=threads)
-    what, data = ("calibration", calibration) if check_with is None else ("check_with", check_with)
-    for name, given in (("calibration", calibration), ("check_with", check_with)):
-        if given is not None:
-            examples.check_kind(name, given)
+    check_surroundings(student, head, preprocessing, probabilities, threads)
+    given = {"check_with": check_with, "calibration": calibration}
+    given = {name: part for name, part in given.items() if part is not None}
+    for name, part in given.items():
+        examples.check_kind(name, part)
     check_installed(format)
     check_path(path, format)
     with in_float32(student, preprocessing):
@@ -121,8 +116,10 @@ def export_student(
             preprocessing=preprocessing,
             probabilities=probabilities,
             itself=format == "keras",
-            example=examples.first_inputs(data),
+            example=next((examples.first_inputs(part) for part in given.values()), None),
         )
+        for name, part in given.items():
+            examples.check_first(name, part, exported)
         classes = exported.num_outputs
         names = None if labels is None else [labels] if isinstance(labels, str) else list(labels)
         if names is not None and len(names) != classes:
@@ -139,9 +136,10 @@ def export_student(
         options = quantization(
             quantize, exported, calibration_inputs if calibrates else None, integer_io
         )
-        if data is None:
-            what, batch = examples.noise(exported)
-        on = [batch] if data is None else examples.read(what, data, exported)
+        what, batches = next(
+            ((name, examples.read(name, part, exported)) for name, part in given.items()),
+            None,
+        ) or examples.noise(exported)
         sigmoid = squashing(student, key) == "sigmoid"
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         replacing = files.replacing_folder if format == "saved_model" else files.replacing
@@ -155,7 +153,7 @@ def export_student(
                 quantize,
                 Comparison(head, threshold=0.5 if sigmoid else 0.0),
                 what=what,
-                batches=on,
+                batches=batches,
                 one_by_one=one_by_one,
                 threads=threads,
             )

@@ -83,15 +83,14 @@ def has_loops(function: Any) -> bool:
 
 
 @contextlib.contextmanager
-def in_float32(*models: keras.layers.Layer | None) -> Iterator[None]:
+def in_float32(student: keras.Model, preprocessing: keras.layers.Layer | None) -> Iterator[None]:
     """Lets mixed-precision layers compute in float32 while the block lasts.
 
     Raises:
         ValueError: a layer whose weights are in half precision.
     """
-    layers = {
-        id(part): part for m in models if m is not None for part in flatten_layers(m)
-    }.values()
+    parts = [student] if preprocessing is None else [student, preprocessing]
+    layers = {id(layer): layer for part in parts for layer in flatten_layers(part)}.values()
     changed = {
         id(layer): (layer, layer.dtype_policy)
         for layer in layers
@@ -99,7 +98,7 @@ def in_float32(*models: keras.layers.Layer | None) -> Iterator[None]:
     }
     for layer, policy in changed.values():
         if policy.variable_dtype in _HALF and layer.weights:
-            raise refusal("export_half", name=layer.name, dtype=policy.variable_dtype)
+            raise refusal("export_half", name=student.name, dtype=policy.variable_dtype)
     usual = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("float32")
@@ -166,9 +165,12 @@ def _uncallable(student: keras.Model, inputs: Any, error: Exception) -> Exceptio
 
 
 def reason_of(error: Exception) -> str:
-    """Returns an error's message in one line; of Keras's layers, the part that they stress."""
-    stressed = re.search(r"\x1b\[1m(.+?)\x1b\[0m", str(error), re.DOTALL)
-    return first_line(ValueError(stressed[1])) if stressed else first_line(error)
+    """Returns an error's message in one line: of Keras's long ones, the part that says why."""
+    text = str(error)
+    for pattern in (r"Could not locate \w+ '[^']*'", r"\x1b\[1m(.+?)\x1b\[0m"):
+        if match := re.search(pattern, text, re.DOTALL):
+            return " ".join(match[match.lastindex or 0].split())
+    return first_line(error)
 
 
 def _says_its_inputs(student: keras.Model) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +66,11 @@ def write(
     except OSError:
         raise
     except Exception as error:
+        lacking = re.search(r"^(?:Custom|Flex) ops: (.+)$", str(error), re.MULTILINE)
+        if lacking:
+            raise refusal(
+                "not_in_litert", name=exported.name, operations=lacking[1].strip()
+            ) from error
         title, reason = TITLES[file_format], reason_of(error)
         raise refusal("not_converted", name=exported.name, format=title, reason=reason) from error
     if file_format == "litert":
