@@ -31,12 +31,11 @@ def quiet(*expected: type[BaseException]) -> Iterator[None]:
             for number in saved:
                 os.dup2(messages.fileno(), number)
             yield
-        except expected:
-            raise
-        except BaseException:
-            restore()
-            messages.seek(0)
-            sys.stderr.write(messages.read().decode(errors="replace"))
+        except Exception as error:
+            if not isinstance(error, expected):
+                restore()
+                messages.seek(0)
+                sys.stderr.write(messages.read().decode(errors="replace"))
             raise
         finally:
             restore()

@@ -198,36 +198,35 @@ def _inputs(model: Any, example: Any) -> Any:
     """Returns new inputs of the shapes, dtypes and names that a model takes."""
     if getattr(model, "inputs", None) is not None:
         own = _own(model, "input")
-        by_name = {
-            id(tensor): key if isinstance(own, dict) else tensor.name
-            for key, tensor in (own.items() if isinstance(own, dict) else enumerate(model.inputs))
-        }
+        keys = {id(t): key for key, t in own.items()} if isinstance(own, dict) else {}
         return keras.tree.map_structure(
-            lambda t: _input(t.shape, t.dtype, str(by_name.get(id(t), t.name))), own
+            lambda t: _input(t.shape, t.dtype, keys.get(id(t), t.name)), own
         )
-    shapes = model.get_build_config()["input_shape"]
-    dtypes = [] if example is None else [part.dtype for part in keras.tree.flatten(example)]
-    names = [".".join(map(str, path)) for path, _ in _paths(shapes)]
-    if len(dtypes) != len(names):
-        dtypes = ["float32"] * len(names)
-    flat = [
-        _input(shape, dtype if _counts(dtype) else "float32", name or "inputs")
-        for (_, shape), dtype, name in zip(_paths(shapes), dtypes, names, strict=True)
-    ]
-    return keras.tree.map_shape_structure(lambda shape: flat.pop(0), shapes)
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    if shapes is None:
+        raise refusal("export_unbuilt", name=model.name)
+    return _of_shapes(shapes, example, "inputs")
 
 
-def _paths(shapes: Any, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """Returns `(path, shape)` of each shape in a structure, in Keras's order."""
+def _of_shapes(shapes: Any, example: Any, name: str) -> Any:
+    """Returns inputs of a structure of shapes, integers where the example has integers."""
     if isinstance(shapes, dict):
-        return [x for key in sorted(shapes) for x in _paths(shapes[key], (*path, key))]
+        return {key: _of_shapes(part, _part(example, key), key) for key, part in shapes.items()}
     if shapes and isinstance(shapes[0], (dict, list, tuple)):
-        return [x for key, part in enumerate(shapes) for x in _paths(part, (*path, key))]
-    return [(path, tuple(shapes))]
+        return [
+            _of_shapes(part, _part(example, index), f"{name}_{index}")
+            for index, part in enumerate(shapes)
+        ]
+    dtype = keras.backend.standardize_dtype(getattr(example, "dtype", "float32"))
+    counts = dtype.startswith(("int", "uint", "bool"))
+    return _input(shapes, dtype if counts else "float32", name)
 
 
-def _counts(dtype: Any) -> bool:
-    return keras.backend.standardize_dtype(dtype).startswith(("int", "uint", "bool"))
+def _part(example: Any, key: Any) -> Any:
+    try:
+        return example[key]
+    except (TypeError, KeyError, IndexError):
+        return None
 
 
 def _input(shape: Any, dtype: Any, name: str) -> Any:

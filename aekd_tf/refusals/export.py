@@ -97,7 +97,7 @@ EXPORT = {
     ),
     "examples_endless": Refusal(
         "{what} is a dataset that repeats forever: give {what}.take(n)",
-        "The export would never end.",
+        "The export would read examples and never end.",
     ),
     "examples_none": Refusal(
         "{what} has no examples: give some hundred",

@@ -167,6 +167,15 @@ def test_a_subclassed_student(tmp_path):
     assert signature.get_input_details()["inputs"]["dtype"] is np.int64
 
 
+def test_a_subclassed_student_of_two_inputs(tmp_path):
+    student = students.SubclassedOfTwo()
+    generator = np.random.default_rng(0)
+    x = {"tokens": generator.integers(0, 50, (6, 5)), "facts": generator.normal(size=(6, 4))}
+    student(x)
+    report = export_student(student, tmp_path / "student.onnx", format="onnx", check_with=x)
+    assert report["largest_difference"] < 1e-5
+
+
 def test_recurrent_students_take_one_example_at_a_time(tmp_path):
     layers = [keras.layers.Embedding(50, 4), keras.layers.GRU(3), keras.layers.Dense(3)]
     student = keras.Sequential([keras.Input((None,), dtype="int32", name="tokens"), *layers])

@@ -205,6 +205,16 @@ def test_a_subclassed_student_without_data(refuse):
            model=student)  # fmt: skip
 
 
+def test_a_subclassed_student_of_several_arguments(refuse):
+    class Several(keras.Model):
+        def call(self, a, b):
+            return a + b
+
+    student = Several(name="several")
+    student(np.zeros((2, 4)), np.zeros((2, 4)))
+    refuse("student several", model=student, path="student.onnx", format="onnx")
+
+
 def test_a_class_that_keras_would_not_find(refuse):
     class Local(keras.layers.Layer):
         def call(self, x):

@@ -70,6 +70,14 @@ class Subclassed(keras.Model):
         return self.dense(self.dropout(x, training=training))
 
 
+@keras.saving.register_keras_serializable("aekd_tf_tests")
+class SubclassedOfTwo(Subclassed):
+    """The same, of tokens and a vector in a dictionary."""
+
+    def call(self, inputs, training=False):
+        return super().call(inputs["tokens"], training) + inputs["facts"][:, :CLASSES]
+
+
 def _move(norm):
     generator = np.random.default_rng(5)
     norm.moving_mean.assign(generator.normal(size=norm.moving_mean.shape) / 10)
