@@ -34,7 +34,7 @@ def run(config: ExportConfig) -> dict[str, Any]:
         test = data.evaluation_pipeline(dataset, dataset.test)
         if config.quantize == "int8":
             calibration = _calibration(dataset, config.calibration_examples, config.seed)
-    elif config.quantize == "int8" and not hasattr(student, "quantize_aware_bits"):
+    elif config.quantize == "int8" and getattr(student, "quantize_aware_bits", None) is None:
         raise UserError(
             "quantize=int8 is calibrated on training images: give --dataset, the student's"
         )
