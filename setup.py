@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "aekd_tf/__init__.py").read_text())[1]
 
+# Writing ONNX, and running exported files; writing LiteRT requires none of them.
+EXPORT = ["ai-edge-litert>=2.1", "onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
+
 setup(
     name="aekd_tf",
     version=VERSION,
@@ -34,7 +37,9 @@ setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],
         "evidence": ["mnist1d>=0.0.2.post1"],
+        "export": EXPORT,
         "test": [
+            *EXPORT,
             "hypothesis>=6.100",
             "mnist1d>=0.0.2.post1",
             "mypy>=1.10",

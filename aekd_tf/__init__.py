@@ -36,6 +36,7 @@ _HOME = {
     "Views": "aekd_tf.cache.views",
     "Weighting": "aekd_tf.weightings.base",
     "distillation_loss": "aekd_tf.losses.kl",
+    "export_student": "aekd_tf.export.student",
     "hint_loss": "aekd_tf.terms.hints",
     "project_capped_simplex": "aekd_tf.qp.solve",
     "solve_capped_simplex_qp": "aekd_tf.qp.solve",
@@ -67,6 +68,7 @@ __all__ = [
     "__version__",
     "data",
     "distillation_loss",
+    "export_student",
     "hint_loss",
     "losses",
     "models",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from aekd_tf.cache.teacher_cache import TeacherCache
     from aekd_tf.cache.views import Views
     from aekd_tf.distiller import EnsembleDistiller
+    from aekd_tf.export.student import export_student
     from aekd_tf.losses.base import DistillationLoss
     from aekd_tf.losses.kl import distillation_loss
     from aekd_tf.monitoring.tensorboard import DistillationTensorBoard

@@ -232,6 +232,11 @@ class EnsembleDistiller(
         return self.optimizer.iterations if self.compiled and self.optimizer else 0
 
     @property
+    def distilled_output(self) -> str | int | None:
+        """Returns the name or index of the student's output that is distilled; None for one."""
+        return self._output_name
+
+    @property
     def _cached_shapes(self) -> list[Any] | None:
         """Returns the shapes of the feature maps in the batches; None unless they are cached."""
         shapes = getattr(self._ensemble, "feature_shapes", None)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,27 @@ def replacing(path: str, previous: str | None = None) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str) -> Iterator[str]:
+    """Yields a folder to write to, and puts it in the place of `path` at the end.
+
+    After an error what was there before is untouched, and nothing else is left.
+    """
+    temporary, previous = (f"{path}.{os.getpid()}.{ending}" for ending in ("tmp", "old"))
+    try:
+        yield temporary
+        if os.path.exists(path):
+            os.replace(path, previous)
+        os.replace(temporary, path)
+    except OSError:
+        if os.path.exists(previous):
+            os.replace(previous, path)
+        raise
+    finally:
+        for left in (temporary, previous):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_text(path: str, text: str) -> None:

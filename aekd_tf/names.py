@@ -37,3 +37,6 @@ HEAD_TITLES = {
 DISTILLATION_LOSSES = ("kl", "binary_kl", "mse", "cosine", "dkd", "averaged_outputs")
 HINT_LOSSES = ("mse", "attention")
 AS_OUTPUTS = "as_outputs"
+EXPORT_ENDINGS = {"keras": ".keras", "saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
+EXPORT_FORMATS = tuple(EXPORT_ENDINGS)
+QUANTIZATIONS = ("dynamic", "float16", "int8")

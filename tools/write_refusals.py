@@ -18,6 +18,7 @@ PARTS = {
     "shared_variable": "Models and files",
     "no_loss": "Labels and settings",
     "old_weighting": "Weightings and distillation losses",
+    "not_exportable": "Export",
     "not_a_dataset": "Data and installation",
 }
 

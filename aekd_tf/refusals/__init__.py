@@ -1,4 +1,4 @@
-"""Everything that is refused because it would train wrongly, with its message and its reason.
+"""Everything that is refused because it would train or run wrongly, with its message and why.
 
 `docs/what_can_go_wrong.md` is made from this table.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 from aekd_tf.refusals.base import BackendError, Refusal
 from aekd_tf.refusals.data import DATA
+from aekd_tf.refusals.export import EXPORT
 from aekd_tf.refusals.models import MODELS
 from aekd_tf.refusals.outputs import OUTPUTS
 from aekd_tf.refusals.terms import TERMS
@@ -19,7 +20,7 @@ __all__ = ["REFUSALS", "BackendError", "Refusal", "check_backend", "listed", "re
 
 LONGEST = 300
 
-REFUSALS = OUTPUTS | MODELS | TERMS | DATA
+REFUSALS = OUTPUTS | MODELS | TERMS | EXPORT | DATA
 
 
 def listed(names: Sequence[Any], room: int = 120) -> str:

@@ -71,7 +71,7 @@ def accuracies(
         labels = as_classes(labels, logits.shape[1:])
         logits = tf.convert_to_tensor(logits)
         _check_logits(logits.numpy(), names)
-        counted = _counted(weight, labels.shape)
+        counted = counted_positions(weight, labels.shape)
         votes = vote_scores(logits)
         answers = [*logits, votes["majority"], votes["mean"]]
         for row, k in zip(hits, ranks, strict=True):
@@ -93,10 +93,8 @@ def of_labels(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
     for logits, labels, weight in batches:
         votes = vote_scores(logits, "labels")
         each = [*(tf.sigmoid(part) for part in logits), votes["majority"], votes["mean"]]
-        truth = _targets(labels, logits.shape[1:])
-        if not np.isin(truth, (0, 1)).all():
-            raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
-        counted = _counted(weight, truth.shape[:-1])
+        truth = as_zero_one(labels, logits.shape[1:])
+        counted = counted_positions(weight, truth.shape[:-1])
         scores.append(np.stack(each)[:, counted])
         truths.append(truth[counted] > 0.5)
     found, truth = np.concatenate(scores, 1), np.concatenate(truths)
@@ -124,8 +122,8 @@ def errors(batches: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
     """Computes `TeacherEnsemble.evaluate` of regression: root mean squared errors."""
     squares, count = 0.0, 0
     for outputs, targets, weight in batches:
-        truth = _targets(targets, outputs.shape[1:])
-        counted = _counted(weight, truth.shape[:-1])
+        truth = as_targets(targets, outputs.shape[1:])
+        counted = counted_positions(weight, truth.shape[:-1])
         each = [*outputs, vote_scores(outputs, "regression")["mean"]]
         difference = np.stack(each)[:, counted].astype(np.float64) - truth[counted]
         squares = squares + (difference**2).sum((1, 2))
@@ -158,8 +156,16 @@ def as_classes(labels: Any, outputs: Any) -> np.ndarray:
     )
 
 
-def _targets(labels: Any, outputs: Any) -> np.ndarray:
-    """Returns labels or values in the shape of one model's outputs."""
+def as_zero_one(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns independent labels in the shape of one model's outputs, all 0 or 1."""
+    truth = as_targets(labels, outputs)
+    if not np.isin(truth, (0, 1)).all():
+        raise refusal("labels_not_zero_one", shape=str(np.shape(labels)))
+    return truth
+
+
+def as_targets(labels: Any, outputs: Any) -> np.ndarray:
+    """Returns labels or values in the shape of one model's outputs, float64."""
     labels = np.asarray(labels, np.float64)
     shape = (len(labels), *outputs[1:])
     if labels.size != np.prod(shape):
@@ -167,7 +173,7 @@ def _targets(labels: Any, outputs: Any) -> np.ndarray:
     return labels.reshape(shape)
 
 
-def _counted(weight: Any, positions: tuple[int, ...]) -> np.ndarray:
+def counted_positions(weight: Any, positions: tuple[int, ...]) -> np.ndarray:
     """Returns which positions count, bool: all, or those of a nonzero weight."""
     if weight is None or len(positions) < 2 or np.ndim(weight) < len(positions):
         return np.ones(positions, bool)

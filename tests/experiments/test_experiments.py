@@ -71,6 +71,7 @@ def test_results_and_models(finished):
     assert accuracy == results["students"]["auto"]["test_accuracy"]
     content = json.loads((directory / "config.json").read_text())
     assert content["config"]["ensemble_size"] == 2
+    assert content["places"]["teachers_dir"] == str((directory / "teachers").absolute())
     assert content["choices"]["auto"].startswith("auto is stacked, on the labels")
     assert (directory / "students" / "auto.png").exists()
     for run in ("teacher_resnet8_0", *(f"student_{name}" for name in results["students"])):

@@ -194,6 +194,12 @@ class Config:
         content = dataclasses.asdict(self)
         return {name: value for name, value in content.items() if name not in self.NOT_RECORDED}
 
+    def places(self) -> dict[str, str | None]:
+        """Returns the absolute folders of data, teachers and cache; None for TFDS's own folder."""
+        given = {name: getattr(self, name) for name in self.PLACES if name != "output_dir"}
+        given["data_dir"] = given["data_dir"] or os.environ.get("TFDS_DATA_DIR")
+        return {name: path and os.path.abspath(path) for name, path in given.items()}
+
     def networks(self) -> list[str]:
         """Returns the network or file of each teacher."""
         repeats = self.ensemble_size if len(self.teachers) == 1 else 1

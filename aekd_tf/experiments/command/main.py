@@ -9,13 +9,13 @@ import os
 import re
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aekd_tf.data.dataset import DataError
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.export.quiet import quiet
 from aekd_tf.refusals import BackendError, check_backend
 
 
@@ -136,24 +136,10 @@ def _stopped(number: int, place: str) -> int:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Hides TensorFlow's start-up messages from stderr, and shows them if the start fails."""
+    """Hides TensorFlow's start-up messages, and shows them if the start fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            import tensorflow as tf
+    with quiet(UserError, BackendError):
+        import tensorflow as tf
 
-            tf.get_logger().setLevel("ERROR")
-            yield
-        except (UserError, BackendError):
-            raise
-        except BaseException:
-            os.dup2(saved, 2)
-            messages.seek(0)
-            sys.stderr.write(messages.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+        tf.get_logger().setLevel("ERROR")
+        yield

@@ -123,7 +123,11 @@ def _train_and_report(
 
 
 def _save_configuration(config: Config, choices: dict[str, str]) -> None:
-    content = {"aekd_tf": aekd_tf.__version__, "config": config.recorded()}
+    content = {
+        "aekd_tf": aekd_tf.__version__,
+        "config": config.recorded(),
+        "places": config.places(),
+    }
     path = os.path.join(config.output_dir, "config.json")
     output.save_json(path, {**content, "choices": choices} if choices else content)
 

@@ -1,0 +1,1 @@
+"""Writes a student for other runtimes, and compares the file with it."""

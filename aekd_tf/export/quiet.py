@@ -1,0 +1,43 @@
+"""Hides what libraries print past Python."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet(*expected: type[BaseException]) -> Iterator[None]:
+    """Hides what is written to stdout and stderr, by C++ code too, unless the block fails.
+
+    What was hidden is written to stderr before an error, except of the kinds `expected`, which
+    speak for themselves.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {number: os.dup(number) for number in (1, 2)}
+
+    def restore() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+
+    with tempfile.TemporaryFile() as messages:
+        try:
+            for number in saved:
+                os.dup2(messages.fileno(), number)
+            yield
+        except Exception as error:
+            if not isinstance(error, expected):
+                restore()
+                messages.seek(0)
+                sys.stderr.write(messages.read().decode(errors="replace"))
+            raise
+        finally:
+            restore()
+            for copy in saved.values():
+                os.close(copy)
