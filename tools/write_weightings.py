@@ -29,8 +29,11 @@ from aekd_tf.monitoring import figures
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+RUNS = DOCS / "results" / "weightings"
 PRESET = "mnist1d"
-RUN = DOCS / "results" / PRESET
+OTHERS: tuple[str, ...] = ()
+TRIED = "mnist1d_tried"
+DATA = {"mnist1d": "MNIST-1D", "digits": "digits", "cifar10": "CIFAR-10"}
 TITLES = {
     AVERAGE: "AVER",
     "aekd": "AE-KD",
@@ -39,6 +42,8 @@ TITLES = {
     "accuracy": "accuracy^4",
     "stacked": "`stacked`",
     AUTO: "the default",
+    "tolerance": "C chosen by folds",
+    "training": "stacked on training labels",
     ORACLE: "the good ones alone",
 }
 IN_README = ("aekd", AUTO, ORACLE)
@@ -97,10 +102,21 @@ def table(story: Story, weightings: Sequence[str]) -> str:
     return markdown_table(header, rows, left=1)
 
 
-def safety(story: Story, weighting: str, reasons: bool = True) -> str:
+def titled(story: Story, setting: str) -> str:
+    """Returns the title of a setting, and the data if they are not those of the first table."""
+    data = story.config.dataset
+    return story.title(setting) + ("" if data == PRESET else f" ({DATA[data]})")
+
+
+def safety(stories: Sequence[Story], weighting: str, reasons: bool = True) -> str:
     """Returns the sentence about the settings in which a weighting is not safe."""
-    found = {name: story.faults(name, weighting) for name in story.compared}
-    known = {story.title(name): faults for name, faults in found.items() if faults is not None}
+    known = {
+        titled(story, name): faults
+        for story in stories
+        for name in story.compared
+        for faults in [story.faults(name, weighting)]
+        if faults is not None
+    }
     unsafe = [
         f"{name} ({' and '.join(faults)})" if reasons else name
         for name, faults in known.items()
@@ -199,15 +215,21 @@ def picture(story: Story) -> Figure | None:
     return figure
 
 
-def values(story: Story) -> dict[str, str]:
+def stories() -> dict[str, Story]:
+    """Returns the committed comparisons by preset."""
+    return {name: Story(name, str(RUNS / name)) for name in (PRESET, *OTHERS, TRIED)}
+
+
+def values(stories: dict[str, Story]) -> dict[str, str]:
     """Returns all numbers by their names in the templates."""
+    story = stories[PRESET]
     weightings = [name for name in story.config.weightings if name != AVERAGE]
     numbers = {
         **design(story),
         "least_lower_end": f"{LEAST_LOWER_END:+g}",
         "least_share": f"{LEAST_SHARE:g}",
         "least_gain": f"{LEAST_GAIN:g}",
-        "unsafe": safety(story, AUTO, reasons=False),
+        "unsafe": safety([story, *(stories[name] for name in OTHERS)], AUTO, reasons=False),
         "table": table(story, weightings),
         "readme_table": table(story, IN_README),
         "adds": verdict(story.pooled(AUTO, "accuracy")),
@@ -218,7 +240,7 @@ def values(story: Story) -> dict[str, str]:
     header = ["teachers", "the default minus accuracy^4"]
     numbers["adds_table"] = markdown_table(header, [[*row] for row in added.items()], left=1)
     for name in weightings:
-        numbers[f"safety_{name}"] = safety(story, name)
+        numbers[f"safety_{name}"] = safety([story], name)
     for setting in story.config.settings:
         numbers[f"title_{setting}"] = story.title(setting)
         for name in weightings:
@@ -227,7 +249,30 @@ def values(story: Story) -> dict[str, str]:
         for first, second in PAIRS:
             pair = verdict(story.minus(setting, first, second))
             numbers[f"pair_{first}_{second}_{setting}"] = pair
+    for name in (*OTHERS, TRIED):
+        numbers |= {f"{name}_{key}": value for key, value in more(stories[name]).items()}
+    for name in ("tolerance", "training"):
+        numbers[f"pooled_{name}"] = verdict(stories[TRIED].pooled(name, AUTO))
+        for setting in ("memorized4", "copies"):
+            pair = verdict(stories[TRIED].minus(setting, name, AUTO))
+            numbers[f"pair_{name}_{setting}"] = pair
+            weight = number(stories[TRIED].spoilt_weight(setting, name))
+            numbers[f"weight_{name}_{setting}"] = weight
     return numbers
+
+
+def more(story: Story) -> dict[str, str]:
+    """Returns the numbers of another table."""
+    names = [name for name in story.config.weightings if name != AVERAGE]
+    recipe = story.config.recipe
+    return {
+        **design(story),
+        "train_examples": f"{recipe.train_examples or 0:,}",
+        "image_size": str(recipe.image_size),
+        "views": str(recipe.views),
+        "table": table(story, names),
+        "safety": safety([story], AUTO),
+    }
 
 
 def design(story: Story) -> dict[str, str]:
@@ -235,19 +280,21 @@ def design(story: Story) -> dict[str, str]:
     rows = [row for compared in story.compared.values() for row in compared]
     least = smallest_differences(rows)
     counts = {len(row.accuracies) for row in rows}
-    recipe, held_out = story.config.recipe, VALIDATION_EXAMPLES[PRESET]
+    recipe, held_out = story.config.recipe, VALIDATION_EXAMPLES[story.config.dataset]
     total = len(story.config.cells())
     gaps = "the tables have gaps, and fewer seeds than they will have"
     return {
         "smallest": number(float(np.median(least)) if len(least) else float("nan"), ".1f"),
         "smallest_least": number(min(least, default=float("nan")), ".1f"),
         "smallest_most": number(max(least, default=float("nan")), ".1f"),
-        "seeds": " to ".join(str(n) for n in sorted({min(counts), max(counts)})),
+        "seeds": " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
+        if counts
+        else UNKNOWN,
         "finished": f"{total - len(story.missing)} of {total} students are finished"
         + (f": {gaps}." if story.missing else "."),
         "hours": f"{sum(result.seconds for result in story.results.values()) / 3600:.1f}",
-        "command": f"    python -m aekd_tf.experiments.compare --preset={PRESET}",
-        "train": f"{mnist1d.TRAINING_SIGNALS - held_out:,}",
+        "command": f"    python -m aekd_tf.experiments.compare --preset={story.config.preset}",
+        "train": f"{mnist1d.TRAINING_SIGNALS - VALIDATION_EXAMPLES[PRESET]:,}",
         "validation": f"{held_out:,}",
         "test": f"{mnist1d.TEST_SIGNALS:,}",
         **{name: str(getattr(recipe, name)) for name in ("size", "student", "teacher", "epochs")},
@@ -279,11 +326,11 @@ def readme(known: dict[str, str], text: str) -> str:
 
 
 if __name__ == "__main__":
-    told = Story(PRESET, str(RUN))
+    told = stories()
     numbers = values(told)
     (DOCS / "weightings_results.md").write_text(build(numbers), encoding="utf-8")
     top = ROOT / "README.md"
     top.write_text(readme(numbers, top.read_text(encoding="utf-8")), encoding="utf-8")
-    drawn = picture(told)
+    drawn = picture(told[PRESET])
     if drawn is not None:
         figures.save(drawn, str(DOCS / "noisy_weights.png"))
