@@ -1,0 +1,248 @@
+"""Layers that compute in float32 what an int8 file computes in whole numbers.
+
+Values and kernels are rounded as the LiteRT converter will round them, and the gradient passes
+through as if they were not. The converter reads each range from the graph, so that no
+calibration is needed.
+
+References:
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", CVPR 2018.
+    Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference: A
+    whitepaper", arXiv:1806.08342, 2018.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from aekd_tf.training.replicas import largest
+
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+# The smallest range of a channel, as a share of the largest one's. A file's bias is a whole
+# number in units of the range: at a narrower one it could overflow.
+NARROWEST = 1 / 1024
+TINY = 1e-9
+
+
+class FakeQuantization(keras.layers.Layer):
+    """A layer whose moving statistics stand still while `frozen` is 1."""
+
+    def build(self, input_shape: Any) -> None:
+        self.frozen = self._moving("frozen")
+
+    def _moving(self, name: str) -> Any:
+        return self.add_weight(
+            shape=(), initializer="zeros", trainable=False, aggregation="mean", name=name
+        )
+
+    def _unless_frozen(self, old: Any, new: tf.Tensor) -> tf.Tensor:
+        """Returns `new`, or what `old` holds while the layer is frozen."""
+        return tf.where(tf.convert_to_tensor(self.frozen) > 0, tf.convert_to_tensor(old), new)
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class MovingRange(FakeQuantization):
+    """Rounds values to 256 equal steps of a range that follows those seen in training.
+
+    The range holds 0 and the moving average of the batches' smallest and largest values, over
+    all replicas. Before the first batch there is no range, and nothing is rounded.
+
+    Args:
+        momentum: share of the range that a batch leaves as it was, from 0 to 1.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, momentum: float = 0.95, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.low, self.high = self._moving("low"), self._moving("high")
+
+    def call(self, inputs: Any, training: bool | None = None, follow: bool = False) -> tf.Tensor:
+        """Returns rounded values; with `follow` those of another tensor, which move nothing."""
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        if training and not follow:
+            low, high = self._moved(inputs, low, high)
+        values = tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, 8)
+        values = tf.where(high > low, values, inputs)
+        return with_gradient_of(tf.clip_by_value(inputs, low, high), values) if training else values
+
+    def _moved(
+        self, inputs: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.stack([-tf.reduce_min(inputs), tf.reduce_max(inputs)])
+        batch = largest(tf.maximum(tf.stop_gradient(batch), 0.0))
+        share = tf.where(high > low, 1 - self.momentum, 1.0)
+        low = self._unless_frozen(self.low, low + share * (-batch[0] - low))
+        high = self._unless_frozen(self.high, high + share * (batch[1] - high))
+        self.low.assign(low)
+        self.high.assign(high)
+        return low, high
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum}
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class FakeQuantized(FakeQuantization):
+    """Computes a layer with a rounded kernel, and the batch norm after it, as one operation.
+
+    A kernel has 2^bits - 1 values, per channel, a Dense kernel per tensor. Rounding per channel
+    commutes with batch norm's scale. So training normalizes the outputs of the rounded kernel by
+    the batch's statistics, without a second convolution. Inference, and training while frozen,
+    uses the moving ones: kernel and bias are then folded as in the file.
+
+    Args:
+        layer: a Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D or Dense without activation.
+        norm: the BatchNormalization after it; None without.
+        bits: bits of the kernel's values, 2 to 8.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        norm: keras.layers.BatchNormalization | None = None,
+        bits: int = 8,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.layer, self.norm, self.bits = layer, norm, bits
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.layer.build(input_shape)
+        if self.norm is not None:
+            self.norm.build(self.compute_output_shape(input_shape))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self.layer.compute_output_shape(input_shape)
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        layer: Any = self.layer
+        norm, kernel = self.norm, self._kernel_of_channels()
+        bias = tf.convert_to_tensor(layer.bias) if layer.use_bias else tf.zeros(kernel.shape[-1:])
+        per_channel = not isinstance(layer, keras.layers.Dense)
+        if norm is None:
+            kernel = rounded(kernel, ranges(kernel, bias, per_channel), self.bits, training)
+            return tf.nn.bias_add(self._computed(inputs, kernel), bias)
+        beta = tf.convert_to_tensor(norm.beta) if norm.center else 0.0
+        mean, variance = map(tf.convert_to_tensor, (norm.moving_mean, norm.moving_variance))
+        scale = self._scale(variance)
+        folded_bias = beta + (bias - mean) * scale
+        top = ranges(kernel * scale, folded_bias, per_channel)
+        if not (training and norm.trainable):
+            kernel = rounded(kernel * scale, top, self.bits, training)
+            return tf.nn.bias_add(self._computed(inputs, kernel), folded_bias)
+        # A channel that batch norm has switched off must keep some values to learn from.
+        top = tf.minimum(top / (tf.abs(scale) + TINY), 64 * ranges(kernel, bias))
+        kernel = rounded(kernel, tf.stop_gradient(top), self.bits, training)
+        outputs = self._computed(inputs, kernel) + bias
+        mean, variance = self._moved(outputs, mean, variance)
+        return (outputs - mean) * self._scale(variance) + beta
+
+    def _scale(self, variance: tf.Tensor) -> tf.Tensor:
+        norm: Any = self.norm
+        scale = tf.math.rsqrt(variance + norm.epsilon)
+        return scale * tf.convert_to_tensor(norm.gamma) if norm.scale else scale
+
+    def _moved(
+        self, outputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Moves the moving statistics; returns those to normalize a training batch by."""
+        norm: Any = self.norm
+        axes = list(range(outputs.shape.rank - 1))
+        of_batch = keras.ops.moments(outputs, axes, synchronized=norm.synchronized)
+        used = []
+        for variable, old, new in zip(
+            (norm.moving_mean, norm.moving_variance), (mean, variance), of_batch, strict=True
+        ):
+            moved = old * norm.momentum + tf.stop_gradient(new) * (1 - norm.momentum)
+            variable.assign(self._unless_frozen(old, moved))
+            used.append(self._unless_frozen(old, new))
+        return used[0], used[1]
+
+    def _kernel_of_channels(self) -> tf.Tensor:
+        """Returns the kernel with the outputs' channels last, where the converter takes them."""
+        kernel = tf.convert_to_tensor(self.layer.kernel)
+        if not isinstance(self.layer, DEPTHWISE):
+            return kernel
+        return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
+
+    def _computed(self, inputs: Any, kernel: tf.Tensor) -> tf.Tensor:
+        """Returns the layer's outputs by that kernel, without a bias."""
+        layer: Any = self.layer
+        if isinstance(layer, keras.layers.Dense):
+            return tf.matmul(inputs, kernel)
+        if layer.rank == 1:  # an image of one row
+            inputs, kernel = inputs[:, None], kernel[None]
+        strides, dilations = ([1, *each][-2:] for each in (layer.strides, layer.dilation_rate))
+        options = {"padding": layer.padding.upper(), "dilations": dilations}
+        if isinstance(layer, DEPTHWISE):
+            kernel = tf.reshape(kernel, [*kernel.shape[:2], inputs.shape[-1], -1])
+            outputs = tf.nn.depthwise_conv2d(inputs, kernel, [1, *strides, 1], **options)
+        else:
+            outputs = tf.nn.conv2d(inputs, kernel, strides, **options)
+        return outputs[:, 0] if layer.rank == 1 else outputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "norm": keras.saving.serialize_keras_object(self.norm),
+            "bits": self.bits,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FakeQuantized:
+        config = dict(config)
+        for name in ("layer", "norm"):
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        return cls(**config)
+
+
+def ranges(kernel: tf.Tensor, bias: tf.Tensor, per_channel: bool = True) -> tf.Tensor:
+    """Returns the largest size that the values of a kernel may have, `[channels]` or scalar.
+
+    Args:
+        kernel: `[..., channels]`.
+        bias: `[channels]`, which a file counts in units of these ranges.
+        per_channel: whether each channel has a range of its own.
+    """
+    size = tf.reduce_max(tf.abs(tf.stop_gradient(kernel)), list(range(kernel.shape.rank - 1)))
+    largest_bias = tf.reduce_max(tf.abs(tf.stop_gradient(bias)))
+    least = NARROWEST * (tf.reduce_max(size) + largest_bias) + TINY
+    return tf.maximum(size if per_channel else tf.reduce_max(size), least)
+
+
+def rounded(
+    kernel: tf.Tensor, top: tf.Tensor, bits: int, training: bool | None = None
+) -> tf.Tensor:
+    """Returns a kernel `[..., channels]` that takes 2^bits - 1 values from -top to top.
+
+    Fewer than 8 bits use the middle values of 8, so that an int8 file holds them exactly.
+    """
+    values, count = kernel, 2.0 ** (bits - 1) - 1
+    if bits < 8:
+        values = tf.round(tf.clip_by_value(kernel, -top, top) * (count / top)) * (top / count)
+        top *= 127 / count
+    round_to = (
+        tf.quantization.fake_quant_with_min_max_vars_per_channel
+        if top.shape.rank
+        else tf.quantization.fake_quant_with_min_max_vars
+    )
+    values = round_to(values, -top, top, 8, narrow_range=True)
+    return with_gradient_of(kernel, values) if training else values
+
+
+def with_gradient_of(source: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns `values` with the gradient of `source`.
+
+    TensorFlow's own gradient of rounding is not deterministic on a GPU.
+    """
+    return source + tf.stop_gradient(values - source)
