@@ -38,6 +38,7 @@ _HOME = {
     "distillation_loss": "aekd_tf.losses.kl",
     "hint_loss": "aekd_tf.terms.hints",
     "project_capped_simplex": "aekd_tf.qp.solve",
+    "quantize_aware": "aekd_tf.export.quantize_aware",
     "solve_capped_simplex_qp": "aekd_tf.qp.solve",
 }
 _SUBMODULES = ("data", "losses", "models", "weightings")
@@ -71,6 +72,7 @@ __all__ = [
     "losses",
     "models",
     "project_capped_simplex",
+    "quantize_aware",
     "solve_capped_simplex_qp",
     "weightings",
 ]
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from aekd_tf.cache.teacher_cache import TeacherCache
     from aekd_tf.cache.views import Views
     from aekd_tf.distiller import EnsembleDistiller
+    from aekd_tf.export.quantize_aware import quantize_aware
     from aekd_tf.losses.base import DistillationLoss
     from aekd_tf.losses.kl import distillation_loss
     from aekd_tf.monitoring.tensorboard import DistillationTensorBoard

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from aekd_tf.export.fake_quantization import FakeQuantized, MovingRange
+from aekd_tf.export.fake_quantization import FakeQuantized, MovingRange, SharedRange
 from aekd_tf.export.graph import Call, Graph
 from aekd_tf.export.supported import (
     AVERAGES,
@@ -74,7 +74,9 @@ class Copy:
         if kind in MOVING:
             return self._renewed(layer)(x), before
         if kind in AVERAGES and before is not None:
-            return before(self._renewed(layer)(x), follow=True), before
+            average = self._renewed(layer, self._unique(f"{layer.name}_average"))(x)
+            name = self._unique(layer.name)
+            return SharedRange(before.name, name=name, dtype="float32")(average), before
         if is_addition(layer):
             return self._sum(position)
         if kind is _L.Concatenate:
@@ -85,12 +87,12 @@ class Copy:
         if kind in SCALING and self._folds(call.inputs[0]):
             weighted = self._graph.calls[call.inputs[0]]
             x = self._tensors[weighted.inputs[0]]
-            return self._rounded(position, x, [self._fake_quantized(weighted.layer, layer)])
+            return self._rounded(position, x, [self._fake_quantized(weighted, layer)])
         if kind in SCALING:
             return self._scaled(position, x)
         steps: list[_Step] = []
         if kind in WEIGHTED:
-            steps.append(self._fake_quantized(layer))
+            steps.append(self._fake_quantized(call))
         if kind in MEANS:
             steps.append(("mean", lambda name: self._renewed(layer, name)))
         if rectifies(layer) or not is_linear(layer):
@@ -160,11 +162,13 @@ class Copy:
         kind = _L.DepthwiseConv1D if len(shape) == 3 else _L.DepthwiseConv2D
         norm = layer if type(layer) is _L.BatchNormalization else None
         scaling = kind(1, use_bias=norm is None, trainable=False, name=f"{layer.name}_scaling")
-        weights = [np.ones([*[1] * scaling.rank, channels, 1], np.float32)]
+        ones = np.ones([*[1] * scaling.rank, channels, 1], np.float32)
         if norm is None:
             scale, offset = scale_and_offset(layer)
-            weights = [weights[0] * scale[:, None], np.zeros(channels) + offset]
-        steps = [self._fake_quantized(scaling, norm, layer, weights)]
+            weights = [ones * scale[:, None], np.zeros(channels) + offset]
+        else:
+            weights = [ones]
+        steps = [self._fake_quantized(call, norm, (scaling, weights))]
         if len(shape) == 2:
             flat = [1, 1, channels], [channels]
             steps = [
@@ -174,28 +178,33 @@ class Copy:
             ]
         return self._rounded(position, x, steps)
 
-    def _fake_quantized(
-        self, layer: Any, norm: Any = None, source: Any = None, weights: Any = None
-    ) -> _Step:
-        """Returns the step that computes a layer, and the batch norm after it.
+    def _fake_quantized(self, call: Call, norm: Any = None, scaling: Any = None) -> _Step:
+        """Returns the step that computes a call, and the batch norm after it.
 
-        A source layer that is called again has one copy.
+        A layer that is called again has one copy. `scaling` are the layer and the weights that
+        compute a call of a layer without a kernel.
         """
-        source = layer if source is None else source
-        weights = layer.get_weights() if weights is None else weights
+        its_range = self._ranges[call.inputs[0]]
+        layer, weights = scaling or (call.layer, call.layer.get_weights())
 
         def make(name: str) -> FakeQuantized:
-            if source not in self._weighted:
+            if call.layer not in self._weighted:
                 config = {"activation": None} if hasattr(layer, "activation") else {}
                 inner = renewed(layer, f"{name}_weights", **config)
                 its_norm = norm and renewed(norm, f"{name}_norm")
                 self._weights.append((inner, weights))
                 if norm is not None:
                     self._weights.append((its_norm, norm.get_weights()))
-                self._weighted[source] = FakeQuantized(
-                    inner, its_norm, self._bits, name=name, dtype="float32"
+                once = self._graph.times_called(call.layer) == 1
+                self._weighted[call.layer] = FakeQuantized(
+                    inner,
+                    its_norm,
+                    self._bits,
+                    its_range.name if once and its_range is not None else None,
+                    name=name,
+                    dtype="float32",
                 )
-            return self._weighted[source]
+            return self._weighted[call.layer]
 
         return "computed", make
 
@@ -212,7 +221,9 @@ class Copy:
 
 def renewed(layer: Any, name: str, **config: Any) -> Any:
     """Returns a layer of the same settings that computes in float32."""
-    return type(layer).from_config({**layer.get_config(), "dtype": "float32", "name": name, **config})
+    return type(layer).from_config(
+        {**layer.get_config(), "dtype": "float32", "name": name, **config}
+    )
 
 
 def scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 # number in units of the range: at a narrower one it could overflow.
 NARROWEST = 1 / 1024
 TINY = 1e-9
+Bounds = Callable[[], tuple[tf.Tensor, tf.Tensor]]
 
 
 class FakeQuantization(keras.layers.Layer):
@@ -63,18 +65,17 @@ class MovingRange(FakeQuantization):
         super().build(input_shape)
         self.low, self.high = self._moving("low"), self._moving("high")
 
-    def call(self, inputs: Any, training: bool | None = None, follow: bool = False) -> tf.Tensor:
-        """Returns rounded values; with `follow` those of another tensor, which move nothing."""
-        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
-        if training and not follow:
-            low, high = self._moved(inputs, low, high)
-        values = tf.quantization.fake_quant_with_min_max_vars(inputs, low, high, 8)
-        values = tf.where(high > low, values, inputs)
-        return with_gradient_of(tf.clip_by_value(inputs, low, high), values) if training else values
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        low, high = self._moved(inputs) if training else self.bounds()
+        return rounded(inputs, low, high, training)
 
-    def _moved(
-        self, inputs: tf.Tensor, low: tf.Tensor, high: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def bounds(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the ends of the range, both 0 before the first batch."""
+        return tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+
+    def _moved(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Moves the range, unless it is frozen, and returns its ends."""
+        low, high = self.bounds()
         batch = tf.stack([-tf.reduce_min(inputs), tf.reduce_max(inputs)])
         batch = largest(tf.maximum(tf.stop_gradient(batch), 0.0))
         share = tf.where(high > low, 1 - self.momentum, 1.0)
@@ -86,6 +87,28 @@ class MovingRange(FakeQuantization):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum}
+
+
+@keras.saving.register_keras_serializable("aekd_tf")
+class SharedRange(keras.layers.Layer):
+    """Rounds values in the range of another tensor, such as averages in that of their terms.
+
+    Args:
+        reads: name of the `MovingRange` in the same model.
+        **kwargs: arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, reads: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.reads = reads
+        # Set by the model; a function, because Keras would take a layer for a part of this one.
+        self.bounds_read: Bounds | None = None
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        return rounded(inputs, *self.bounds_read(), training) if self.bounds_read else inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "reads": self.reads}
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
@@ -101,6 +124,7 @@ class FakeQuantized(FakeQuantization):
         layer: a Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D or Dense without activation.
         norm: the BatchNormalization after it; None without.
         bits: bits of the kernel's values, 2 to 8.
+        reads: name of the `MovingRange` of the inputs; None if they have several.
         **kwargs: arguments of `keras.layers.Layer`.
     """
 
@@ -109,10 +133,12 @@ class FakeQuantized(FakeQuantization):
         layer: keras.layers.Layer,
         norm: keras.layers.BatchNormalization | None = None,
         bits: int = 8,
+        reads: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.layer, self.norm, self.bits = layer, norm, bits
+        self.layer, self.norm, self.bits, self.reads = layer, norm, bits, reads
+        self.bounds_read: Bounds | None = None  # set by the model
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
@@ -129,22 +155,31 @@ class FakeQuantized(FakeQuantization):
         bias = tf.convert_to_tensor(layer.bias) if layer.use_bias else tf.zeros(kernel.shape[-1:])
         per_channel = not isinstance(layer, keras.layers.Dense)
         if norm is None:
-            kernel = rounded(kernel, ranges(kernel, bias, per_channel), self.bits, training)
-            return tf.nn.bias_add(self._computed(inputs, kernel), bias)
+            top = ranges(kernel, bias, per_channel)
+            kernel = rounded_kernel(kernel, top, self.bits, training)
+            return tf.nn.bias_add(self._computed(inputs, kernel), self._counted(bias, top))
         beta = tf.convert_to_tensor(norm.beta) if norm.center else 0.0
         mean, variance = map(tf.convert_to_tensor, (norm.moving_mean, norm.moving_variance))
         scale = self._scale(variance)
         folded_bias = beta + (bias - mean) * scale
         top = ranges(kernel * scale, folded_bias, per_channel)
         if not (training and norm.trainable):
-            kernel = rounded(kernel * scale, top, self.bits, training)
-            return tf.nn.bias_add(self._computed(inputs, kernel), folded_bias)
+            kernel = rounded_kernel(kernel * scale, top, self.bits, training)
+            return tf.nn.bias_add(self._computed(inputs, kernel), self._counted(folded_bias, top))
         # A channel that batch norm has switched off must keep some values to learn from.
         top = tf.minimum(top / (tf.abs(scale) + TINY), 64 * ranges(kernel, bias))
-        kernel = rounded(kernel, tf.stop_gradient(top), self.bits, training)
+        kernel = rounded_kernel(kernel, tf.stop_gradient(top), self.bits, training)
         outputs = self._computed(inputs, kernel) + bias
         mean, variance = self._moved(outputs, mean, variance)
         return (outputs - mean) * self._scale(variance) + beta
+
+    def _counted(self, bias: tf.Tensor, top: tf.Tensor) -> tf.Tensor:
+        """Returns a bias rounded as in a file, to the step of inputs times the kernel's."""
+        if self.bounds_read is None:
+            return bias
+        low, high = self.bounds_read()
+        step = (high - low) / 255 * top / values_per_sign(self.bits)
+        return tf.where(step > 0, tf.round(bias / (step + TINY**2)) * step, bias)
 
     def _scale(self, variance: tf.Tensor) -> tf.Tensor:
         norm: Any = self.norm
@@ -196,6 +231,7 @@ class FakeQuantized(FakeQuantization):
             "layer": keras.saving.serialize_keras_object(self.layer),
             "norm": keras.saving.serialize_keras_object(self.norm),
             "bits": self.bits,
+            "reads": self.reads,
         }
 
     @classmethod
@@ -204,6 +240,13 @@ class FakeQuantized(FakeQuantization):
         for name in ("layer", "norm"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
+
+
+def rounded(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor, training: bool | None) -> tf.Tensor:
+    """Returns values rounded to 256 steps from `low` to `high`; as they are if both are 0."""
+    steps = tf.quantization.fake_quant_with_min_max_vars(values, low, high, 8)
+    steps = tf.where(high > low, steps, values)
+    return with_gradient_of(tf.clip_by_value(values, low, high), steps) if training else steps
 
 
 def ranges(kernel: tf.Tensor, bias: tf.Tensor, per_channel: bool = True) -> tf.Tensor:
@@ -220,14 +263,19 @@ def ranges(kernel: tf.Tensor, bias: tf.Tensor, per_channel: bool = True) -> tf.T
     return tf.maximum(size if per_channel else tf.reduce_max(size), least)
 
 
-def rounded(
+def values_per_sign(bits: int) -> int:
+    """Returns how many of a kernel's 2^bits - 1 values are above 0."""
+    return 2 ** (bits - 1) - 1
+
+
+def rounded_kernel(
     kernel: tf.Tensor, top: tf.Tensor, bits: int, training: bool | None = None
 ) -> tf.Tensor:
     """Returns a kernel `[..., channels]` that takes 2^bits - 1 values from -top to top.
 
     Fewer than 8 bits use the middle values of 8, so that an int8 file holds them exactly.
     """
-    values, count = kernel, 2.0 ** (bits - 1) - 1
+    values, count = kernel, values_per_sign(bits)
     if bits < 8:
         values = tf.round(tf.clip_by_value(kernel, -top, top) * (count / top)) * (top / count)
         top *= 127 / count
