@@ -96,6 +96,8 @@ class Copy:
         if kind in MEANS:
             steps.append(("mean", lambda name: self._renewed(layer, name)))
         if rectifies(layer) or not is_linear(layer):
+            if kind in WEIGHTED and not self._joins(call):
+                steps.append(("linear", _moving_range))
             steps.append(("relu", lambda name: rectifier(layer, name)))
         return self._rounded(position, x, steps)
 
@@ -105,7 +107,7 @@ class Copy:
             batch_shape=layer.batch_shape, name=self._unique(layer.name), dtype="float32"
         )
         self._inputs[position] = given
-        its_range = MovingRange(name=self._unique(f"{layer.name}_range"), dtype="float32")
+        its_range = _moving_range(self._unique(f"{layer.name}_range"))
         return its_range(given), its_range
 
     def _folds(self, position: int) -> bool:
@@ -127,9 +129,12 @@ class Copy:
         call, user = self._graph.calls[position], users[0].layer
         if type(user) is _L.Concatenate:
             return True
-        joins = type(call.layer) in WEIGHTED or is_addition(call.layer)
-        joins = joins or (type(call.layer) in SCALING and len(call.shape) > 2)
-        return rectifies(user) and joins and is_linear(call.layer)
+        return rectifies(user) and is_linear(call.layer) and self._joins(call)
+
+    def _joins(self, call: Call) -> bool:
+        """Tells whether the file computes a call together with a rectifier after it."""
+        kind, images = type(call.layer), len(call.shape) == 4
+        return is_addition(call.layer) or kind is _L.Dense or (kind in (*WEIGHTED, *SCALING) and images)
 
     def _rounded(
         self, position: int, x: Any, steps: list[_Step], name: str | None = None
@@ -137,7 +142,7 @@ class Copy:
         """Applies new layers in turn, and rounds unless the file rounds later."""
         name, waits = name or self._graph.calls[position].layer.name, self._waits(position)
         if not waits:
-            steps = [*steps, ("", lambda name: MovingRange(name=name, dtype="float32"))]
+            steps = [*steps, ("", _moving_range)]
         layer = None
         for step, (ending, make) in enumerate(steps, start=1):
             layer = make(self._unique(name if step == len(steps) else f"{name}_{ending}"))
@@ -151,7 +156,7 @@ class Copy:
         for number, other in enumerate(others[:-1], start=2):
             name = f"{call.layer.name}_of_{number}"
             total = _L.Add(name=self._unique(f"{name}_sum"), dtype="float32")([total, other])
-            total = MovingRange(name=self._unique(name), dtype="float32")(total)
+            total = _moving_range(self._unique(name))(total)
         steps: list[_Step] = [("sum", lambda name: _L.Add(name=name, dtype="float32"))]
         return self._rounded(position, [total, others[-1]], steps)
 
@@ -217,6 +222,10 @@ class Copy:
             number += 1
         self._names.add(given)
         return given
+
+
+def _moving_range(name: str) -> MovingRange:
+    return MovingRange(name=name, dtype="float32")
 
 
 def renewed(layer: Any, name: str, **config: Any) -> Any:

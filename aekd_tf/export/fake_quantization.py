@@ -142,8 +142,9 @@ class FakeQuantized(FakeQuantization):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.layer.build(input_shape)
-        if self.norm is not None:
+        if not self.layer.built:  # loading builds it
+            self.layer.build(input_shape)
+        if self.norm is not None and not self.norm.built:
             self.norm.build(self.compute_output_shape(input_shape))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -203,19 +204,19 @@ class FakeQuantized(FakeQuantization):
         return used[0], used[1]
 
     def _kernel_of_channels(self) -> tf.Tensor:
-        """Returns the kernel with the outputs' channels last, where the converter takes them."""
+        """Returns the kernel as it is rounded, with the outputs' channels last."""
         kernel = tf.convert_to_tensor(self.layer.kernel)
-        if not isinstance(self.layer, DEPTHWISE):
-            return kernel
-        return tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
+        if isinstance(self.layer, DEPTHWISE):
+            kernel = tf.reshape(kernel, [*kernel.shape[:-2], kernel.shape[-2] * kernel.shape[-1]])
+        # Of images with one row. The converter cannot reshape a kernel that is rounded.
+        return kernel[None] if getattr(self.layer, "rank", 2) == 1 else kernel
 
     def _computed(self, inputs: Any, kernel: tf.Tensor) -> tf.Tensor:
         """Returns the layer's outputs by that kernel, without a bias."""
         layer: Any = self.layer
         if isinstance(layer, keras.layers.Dense):
             return tf.matmul(inputs, kernel)
-        if layer.rank == 1:  # an image of one row
-            inputs, kernel = inputs[:, None], kernel[None]
+        inputs = tf.expand_dims(inputs, 1) if layer.rank == 1 else inputs
         strides, dilations = ([1, *each][-2:] for each in (layer.strides, layer.dilation_rate))
         options = {"padding": layer.padding.upper(), "dilations": dilations}
         if isinstance(layer, DEPTHWISE):
@@ -223,7 +224,7 @@ class FakeQuantized(FakeQuantization):
             outputs = tf.nn.depthwise_conv2d(inputs, kernel, [1, *strides, 1], **options)
         else:
             outputs = tf.nn.conv2d(inputs, kernel, strides, **options)
-        return outputs[:, 0] if layer.rank == 1 else outputs
+        return tf.squeeze(outputs, 1) if layer.rank == 1 else outputs
 
     def get_config(self) -> dict[str, Any]:
         return {
