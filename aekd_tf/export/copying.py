@@ -134,7 +134,11 @@ class Copy:
     def _joins(self, call: Call) -> bool:
         """Tells whether the file computes a call together with a rectifier after it."""
         kind, images = type(call.layer), len(call.shape) == 4
-        return is_addition(call.layer) or kind is _L.Dense or (kind in (*WEIGHTED, *SCALING) and images)
+        return (
+            is_addition(call.layer)
+            or kind is _L.Dense
+            or (kind in (*WEIGHTED, *SCALING) and images)
+        )
 
     def _rounded(
         self, position: int, x: Any, steps: list[_Step], name: str | None = None
@@ -163,7 +167,7 @@ class Copy:
     def _scaled(self, position: int, x: Any) -> tuple[Any, MovingRange | None]:
         """Multiplies and shifts channels by a convolution of size 1."""
         call = self._graph.calls[position]
-        layer, shape, channels = call.layer, call.shape, call.shape[-1]
+        layer, shape, channels = call.layer, call.shape, int(call.shape[-1] or 0)
         kind = _L.DepthwiseConv1D if len(shape) == 3 else _L.DepthwiseConv2D
         norm = layer if type(layer) is _L.BatchNormalization else None
         scaling = kind(1, use_bias=norm is None, trainable=False, name=f"{layer.name}_scaling")

@@ -19,13 +19,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aekd_tf.export.rounding import (
+    TINY,
+    ranges,
+    rounded,
+    rounded_kernel,
+    values_per_sign,
+    with_gradient_of,
+)
 from aekd_tf.training.replicas import largest
 
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-# The smallest range of a channel, as a share of the largest one's. A file's bias is a whole
-# number in units of the range: at a narrower one it could overflow.
-NARROWEST = 1 / 1024
-TINY = 1e-9
 Bounds = Callable[[], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -152,35 +156,42 @@ class FakeQuantized(FakeQuantization):
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         layer: Any = self.layer
-        norm, kernel = self.norm, self._kernel_of_channels()
+        norm, kernel = self.norm, self.kernel_of_channels()
         bias = tf.convert_to_tensor(layer.bias) if layer.use_bias else tf.zeros(kernel.shape[-1:])
-        per_channel = not isinstance(layer, keras.layers.Dense)
         if norm is None:
-            top = ranges(kernel, bias, per_channel)
-            kernel = rounded_kernel(kernel, top, self.bits, training)
-            return tf.nn.bias_add(self._computed(inputs, kernel), self._counted(bias, top))
+            return self._as_in_file(inputs, kernel, bias, training)
         beta = tf.convert_to_tensor(norm.beta) if norm.center else 0.0
         mean, variance = map(tf.convert_to_tensor, (norm.moving_mean, norm.moving_variance))
         scale = self._scale(variance)
         folded_bias = beta + (bias - mean) * scale
-        top = ranges(kernel * scale, folded_bias, per_channel)
         if not (training and norm.trainable):
-            kernel = rounded_kernel(kernel * scale, top, self.bits, training)
-            return tf.nn.bias_add(self._computed(inputs, kernel), self._counted(folded_bias, top))
+            return self._as_in_file(inputs, kernel * scale, folded_bias, training)
+        top = self._ranges(kernel * scale, folded_bias) / (tf.abs(scale) + TINY)
         # A channel that batch norm has switched off must keep some values to learn from.
-        top = tf.minimum(top / (tf.abs(scale) + TINY), 64 * ranges(kernel, bias))
-        kernel = rounded_kernel(kernel, tf.stop_gradient(top), self.bits, training)
-        outputs = self._computed(inputs, kernel) + bias
+        top = tf.stop_gradient(tf.minimum(top, 64 * ranges(kernel, bias)))
+        outputs = self._computed(inputs, rounded_kernel(kernel, top, self.bits, training)) + bias
         mean, variance = self._moved(outputs, mean, variance)
         return (outputs - mean) * self._scale(variance) + beta
 
-    def _counted(self, bias: tf.Tensor, top: tf.Tensor) -> tf.Tensor:
+    def _ranges(self, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        return ranges(kernel, bias, per_channel=not isinstance(self.layer, keras.layers.Dense))
+
+    def _as_in_file(
+        self, inputs: Any, kernel: tf.Tensor, bias: tf.Tensor, training: bool | None
+    ) -> tf.Tensor:
+        """Returns the outputs by a rounded kernel and bias."""
+        top = self._ranges(kernel, bias)
+        outputs = self._computed(inputs, rounded_kernel(kernel, top, self.bits, training))
+        return tf.nn.bias_add(outputs, self._counted(bias, top, training))
+
+    def _counted(self, bias: tf.Tensor, top: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Returns a bias rounded as in a file, to the step of inputs times the kernel's."""
         if self.bounds_read is None:
             return bias
         low, high = self.bounds_read()
         step = (high - low) / 255 * top / values_per_sign(self.bits)
-        return tf.where(step > 0, tf.round(bias / (step + TINY**2)) * step, bias)
+        counted = tf.where(step > 0, tf.round(bias / (step + TINY**2)) * step, bias)
+        return with_gradient_of(bias, counted) if training else counted
 
     def _scale(self, variance: tf.Tensor) -> tf.Tensor:
         norm: Any = self.norm
@@ -203,7 +214,7 @@ class FakeQuantized(FakeQuantization):
             used.append(self._unless_frozen(old, new))
         return used[0], used[1]
 
-    def _kernel_of_channels(self) -> tf.Tensor:
+    def kernel_of_channels(self) -> tf.Tensor:
         """Returns the kernel as it is rounded, with the outputs' channels last."""
         kernel = tf.convert_to_tensor(self.layer.kernel)
         if isinstance(self.layer, DEPTHWISE):
@@ -241,57 +252,3 @@ class FakeQuantized(FakeQuantization):
         for name in ("layer", "norm"):
             config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
         return cls(**config)
-
-
-def rounded(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor, training: bool | None) -> tf.Tensor:
-    """Returns values rounded to 256 steps from `low` to `high`; as they are if both are 0."""
-    steps = tf.quantization.fake_quant_with_min_max_vars(values, low, high, 8)
-    steps = tf.where(high > low, steps, values)
-    return with_gradient_of(tf.clip_by_value(values, low, high), steps) if training else steps
-
-
-def ranges(kernel: tf.Tensor, bias: tf.Tensor, per_channel: bool = True) -> tf.Tensor:
-    """Returns the largest size that the values of a kernel may have, `[channels]` or scalar.
-
-    Args:
-        kernel: `[..., channels]`.
-        bias: `[channels]`, which a file counts in units of these ranges.
-        per_channel: whether each channel has a range of its own.
-    """
-    size = tf.reduce_max(tf.abs(tf.stop_gradient(kernel)), list(range(kernel.shape.rank - 1)))
-    largest_bias = tf.reduce_max(tf.abs(tf.stop_gradient(bias)))
-    least = NARROWEST * (tf.reduce_max(size) + largest_bias) + TINY
-    return tf.maximum(size if per_channel else tf.reduce_max(size), least)
-
-
-def values_per_sign(bits: int) -> int:
-    """Returns how many of a kernel's 2^bits - 1 values are above 0."""
-    return 2 ** (bits - 1) - 1
-
-
-def rounded_kernel(
-    kernel: tf.Tensor, top: tf.Tensor, bits: int, training: bool | None = None
-) -> tf.Tensor:
-    """Returns a kernel `[..., channels]` that takes 2^bits - 1 values from -top to top.
-
-    Fewer than 8 bits use the middle values of 8, so that an int8 file holds them exactly.
-    """
-    values, count = kernel, values_per_sign(bits)
-    if bits < 8:
-        values = tf.round(tf.clip_by_value(kernel, -top, top) * (count / top)) * (top / count)
-        top *= 127 / count
-    round_to = (
-        tf.quantization.fake_quant_with_min_max_vars_per_channel
-        if top.shape.rank
-        else tf.quantization.fake_quant_with_min_max_vars
-    )
-    values = round_to(values, -top, top, 8, narrow_range=True)
-    return with_gradient_of(kernel, values) if training else values
-
-
-def with_gradient_of(source: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns `values` with the gradient of `source`.
-
-    TensorFlow's own gradient of rounding is not deterministic on a GPU.
-    """
-    return source + tf.stop_gradient(values - source)

@@ -92,7 +92,14 @@ def quantize_aware(student: keras.Model, *, weight_bits: int = 8) -> keras.Model
         raise refusal("not_quantizable", name=student.name, layers=refused)
     copy = Copy(graph, weight_bits)
     return QuantizationAwareModel(
-        keras.tree.pack_sequence_as(student.input, copy.inputs),
-        keras.tree.pack_sequence_as(student.output, copy.outputs),
+        structured(student, "input", copy.inputs),
+        structured(student, "output", copy.outputs),
         name=student.name,
     )
+
+
+def structured(model: keras.Model, end: str, tensors: list[Any]) -> Any:
+    """Returns tensors in the structure of a model's `input` or `output`."""
+    if isinstance(model, keras.Sequential):
+        return tensors[0]
+    return keras.tree.pack_sequence_as(getattr(model, end), tensors)
