@@ -134,6 +134,17 @@ def define(experiment: Experiment) -> Flags:
         "comparison.",
     )
 
+    group = "Quantization"
+    add(
+        "boolean",
+        "quantize_aware",
+        False,
+        "Train each student a second time, with the rounding of its int8 file, which then needs no "
+        "calibration: by the same method from its weights, for a tenth of the epochs at a tenth "
+        "of the learning rate. The last one is delivered.",
+    )
+    add("integer", "weight_bits", 8, "Bits of the kernels in the second training, 2 to 8.")
+
     group = "Training"
     add(
         "string",
