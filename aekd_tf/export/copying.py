@@ -69,11 +69,10 @@ class Copy:
         if self._folds(position):  # computed where the batch norm is
             return None, None
         x, before = self._tensors[call.inputs[0]], self._ranges[call.inputs[0]]
-        if kind is _L.Activation and is_linear(layer):
-            return x, before
-        if kind in MOVING:
+        if kind in MOVING or (kind is _L.Activation and is_linear(layer)):
             return self._renewed(layer)(x), before
-        if kind in AVERAGES and before is not None:
+        if kind in AVERAGES:
+            assert before is not None  # only rectifiers and concatenations take what waits
             average = self._renewed(layer, self._unique(f"{layer.name}_average"))(x)
             name = self._unique(layer.name)
             return SharedRange(before.name, name=name, dtype="float32")(average), before
@@ -140,11 +139,9 @@ class Copy:
             or (kind in (*WEIGHTED, *SCALING) and images)
         )
 
-    def _rounded(
-        self, position: int, x: Any, steps: list[_Step], name: str | None = None
-    ) -> tuple[Any, MovingRange | None]:
+    def _rounded(self, position: int, x: Any, steps: list[_Step]) -> tuple[Any, MovingRange | None]:
         """Applies new layers in turn, and rounds unless the file rounds later."""
-        name, waits = name or self._graph.calls[position].layer.name, self._waits(position)
+        name, waits = self._graph.calls[position].layer.name, self._waits(position)
         if not waits:
             steps = [*steps, ("", _moving_range)]
         layer = None
