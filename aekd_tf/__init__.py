@@ -39,6 +39,7 @@ _HOME = {
     "export_student": "aekd_tf.export.student",
     "hint_loss": "aekd_tf.terms.hints",
     "project_capped_simplex": "aekd_tf.qp.solve",
+    "quantize_aware": "aekd_tf.export.quantize_aware",
     "solve_capped_simplex_qp": "aekd_tf.qp.solve",
 }
 _SUBMODULES = ("data", "losses", "models", "weightings")
@@ -73,6 +74,7 @@ __all__ = [
     "losses",
     "models",
     "project_capped_simplex",
+    "quantize_aware",
     "solve_capped_simplex_qp",
     "weightings",
 ]
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from aekd_tf.cache.teacher_cache import TeacherCache
     from aekd_tf.cache.views import Views
     from aekd_tf.distiller import EnsembleDistiller
+    from aekd_tf.export.quantize_aware import quantize_aware
     from aekd_tf.export.student import export_student
     from aekd_tf.losses.base import DistillationLoss
     from aekd_tf.losses.kl import distillation_loss

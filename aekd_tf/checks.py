@@ -29,6 +29,12 @@ def check_number(name: str, value: float, *, above_zero: bool = False) -> float:
     return number
 
 
+def check_weight_bits(value: Any) -> None:
+    """Raises ValueError unless `value` is a number of bits that kernels can be rounded to."""
+    if value not in range(2, 9):
+        raise ValueError(f"weight_bits is {value}: give a whole number from 2 to 8")
+
+
 def check_tolerance(tolerance: Any, size: int | None = None) -> None:
     """Raises ValueError, naming the numbers, unless `tolerance` is a usable cap.
 

@@ -17,6 +17,7 @@ from aekd_tf.cache.batches import CachedTeachers, split_batch
 from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
 from aekd_tf.data.user_data import peek
+from aekd_tf.export.freezing import freezing
 from aekd_tf.keras_private import (
     VALIDATION,
     compiled_loss,
@@ -295,6 +296,7 @@ class EnsembleDistiller(
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`; hints take part from their `first_epoch` on.
 
+        The ranges of a student of `quantize_aware` stand still for the last tenth of the steps.
         What would train wrongly is refused before the first step. A teacher that is left out
         because its outputs are not finite is named once on stderr.
         """
@@ -304,7 +306,11 @@ class EnsembleDistiller(
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
         self._check_before_training(batch)
         self._choose_weights(given)
-        own = [LeftOutTeachers(), *([HintStart()] if self._feature_terms else [])]
+        own = [
+            LeftOutTeachers(),
+            *([HintStart()] if self._feature_terms else []),
+            *freezing(self.student, given.get("callbacks")),
+        ]
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 

@@ -70,6 +70,11 @@ def made_by(tensor: Any) -> tuple[Any, list[Any]]:
     return history.operation, list(node.input_tensors)
 
 
+def output_index(tensor: Any) -> int:
+    """Returns which of its operation's outputs a tensor of a functional model is."""
+    return tensor._keras_history.tensor_index
+
+
 def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:
     """Returns `(x, y, sample_weight)` for training and for validation, as `fit` splits them."""
     from keras.src.trainers.data_adapters import array_slicing

@@ -68,6 +68,7 @@ def test_they_do_what_they_say():
     (clipped,) = keras_private.clip_gradients(optimizer, [tf.constant([2.0])])
     assert clipped.numpy() == 0.5
     assert len(keras_private.inbound_nodes(model.get_layer("norm"))) == 1
+    assert keras_private.output_index(model.outputs[0]) == 0
     assert not keras_private.in_cluster(tf.distribute.get_strategy())
 
 

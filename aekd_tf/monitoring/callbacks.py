@@ -13,6 +13,7 @@ def with_callbacks(model: keras.Model, given: Any, own: Sequence[keras.callbacks
     if isinstance(given, keras.callbacks.CallbackList):
         for callback in own:
             callback.set_model(model)
+            callback.set_params(given.params)
         given.callbacks.extend(own)
         return given
     listed = given if isinstance(given, (list, tuple)) else [given]

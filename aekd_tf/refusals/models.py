@@ -78,6 +78,18 @@ MODELS = {
         "Nothing else says which feature maps are compared.",
         TypeError,
     ),
+    # Quantization.
+    "not_functional": Refusal(
+        "quantize_aware cannot see the layers of {name}, a {kind}: give a functional or sequential "
+        "keras.Model that is built",
+        "The places where a file rounds follow from how the layers are connected.",
+    ),
+    "not_quantizable": Refusal(
+        "quantize_aware cannot simulate layers of {name} ({layers}): give a student of "
+        "convolutions, Dense, batch norm, ReLU, Add, Concatenate and pooling, or quantize it after "
+        "training",
+        "A layer that the file rounds in another way would train for another file.",
+    ),
     # Training.
     "no_loss": Refusal(
         "student_loss_weight is {weight} but no loss was compiled: give compile(optimizer, loss), "

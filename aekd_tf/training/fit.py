@@ -15,6 +15,7 @@ import tensorflow as tf
 from aekd_tf.checks import parse_interval
 from aekd_tf.data.dataset import Dataset
 from aekd_tf.data.pipeline import evaluation_pipeline, steps_per_epoch, training_pipeline
+from aekd_tf.export.freezing import FreezeRanges
 from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
 from aekd_tf.training.best_epoch import BestEpoch
@@ -173,6 +174,7 @@ def _fit(
                 first_step=resumable.step,
                 **views,
             )
+            freezing = FreezeRanges(epochs, steps, resumable.step)
             model.fit(
                 _distributed(pipeline, model.distribute_strategy),
                 initial_epoch=resumable.epoch,
@@ -180,7 +182,7 @@ def _fit(
                 steps_per_epoch=steps - resumable.step,
                 shuffle=False,
                 validation_data=evaluation_pipeline(dataset, held_out) if len(held_out) else None,
-                callbacks=[resumable.best, bar, *logs, *callbacks, resumable],
+                callbacks=[resumable.best, bar, *logs, *callbacks, freezing, resumable],
                 verbose=0,
             )
 

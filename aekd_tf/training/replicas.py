@@ -20,14 +20,15 @@ def summed(values: Any) -> Any:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
-def largest(value: tf.Tensor) -> tf.Tensor:
-    """Returns the largest of the replicas' scalars."""
-    if num_replicas() == 1:
-        return value
+def largest(values: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of the replicas' values, entry by entry."""
+    context = tf.distribute.get_replica_context()
+    if num_replicas() == 1 or context is None:
+        return values
     # A strategy reduces by sums alone.
-    index = tf.distribute.get_replica_context().replica_id_in_sync_group
-    chosen = tf.range(num_replicas()) == index
-    return tf.reduce_max(summed(tf.where(chosen, value, 0.0)))
+    chosen = tf.range(num_replicas()) == context.replica_id_in_sync_group
+    chosen = tf.reshape(chosen, [-1, *[1] * values.shape.rank])
+    return tf.reduce_max(summed(tf.where(chosen, values, 0.0)), 0)
 
 
 def batch_size(inputs: Any) -> tf.Tensor:

@@ -387,6 +387,40 @@ def test_cross_validation_chooses_on_validation_data():
     assert content["cross_validation"] == {"0.1": 0.2, "1": 0.6, "10": 0.9, "100": 0.4, "1000": 0.1}
 
 
+def test_quantization_aware_students_go_on_from_the_others():
+    config = parsed("cifar", "--methods=average,fitnets", "--hint_weight=cv", "--quantize_aware")
+    planned = students.plan(config)
+    assert [s.name for s in planned if s.quantize_aware] == [
+        "average_quantize_aware",
+        "fitnets_quantize_aware",
+    ]
+    last = planned[-1]
+    assert last.quantize_aware
+    assert not last.is_candidate
+    figures = {
+        s.name: {"validation_accuracy": 1 / (1 + (s.hint_weight or 0)), "hint_weight": 0.1}
+        for s in planned
+    }
+    assert students.settled(last, planned, figures).hint_weight == 0.1
+    assert students.delivered("fitnets", planned, figures).name == "fitnets"
+    assert list(students.chosen(planned, figures)) == [
+        *("average", "average_quantize_aware", "fitnets", "fitnets_quantize_aware")
+    ]
+    second = students.second_training(config)
+    assert (second.epochs, second.hint_first_epoch) == (35, 1)
+    assert second.learning_rate == pytest.approx(0.005)
+    assert students.second_training(parsed("digits", "--epochs=3", "--quantize_aware")).epochs == 1
+
+
+def test_what_quantization_aware_students_cannot_do(capsys):
+    line = refused(capsys, "digits", ["--weight_bits=4"])
+    assert "give --quantize_aware" in line
+    line = refused(capsys, "digits", ["--quantize_aware", "--weight_bits=1"])
+    assert "weight_bits is 1: give a whole number from 2 to 8" in line
+    line = refused(capsys, "digits", ["--quantize_aware", "--strategy=multi_worker"])
+    assert "use strategy=mirrored" in line
+
+
 def test_cache_of_a_set_that_is_read_from_disk(capsys):
     line = refused(capsys, "imagenet", ["--dataset=imagenette", "--cache_views=4"])
     assert "cache_views caches sets in memory (digits, mnist1d, cifar10, cifar100)" in line

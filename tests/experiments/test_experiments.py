@@ -109,7 +109,7 @@ def test_same_seed_same_result_and_missing_parts_are_remade(finished, tmp_path):
             np.testing.assert_array_equal(found, weight)
 
 
-def test_trained_models_of_ones_own_as_teachers(finished, tmp_path):
+def test_trained_models_of_ones_own_teach_a_quantization_aware_student(finished, tmp_path):
     directory, _ = finished
     own = directory / "student.keras"
     process = call(
@@ -117,13 +117,20 @@ def test_trained_models_of_ones_own_as_teachers(finished, tmp_path):
         f"--teachers={own},resnet8",
         f"--teachers_dir={directory}/teachers",
         f"--output_dir={tmp_path}",
-        "--weighting=average",
+        "--methods=average",
+        "--quantize_aware",
         *SMALL,
     )
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert [t["name"] for t in results["teachers"]] == ["student", "resnet8_1"]
-    assert list(results["students"]) == ["alone", "average"]
+    assert list(results["students"]) == ["average", "average_quantize_aware"]
+    plan = process.stdout.splitlines()
+    assert "training 1 students resnet8, 4 steps each: average_quantize_aware" in plan
+    assert "  then quantization-aware" in process.stdout
+    assert keras.models.load_model(tmp_path / "student.keras").quantize_aware_bits == 8
+    trained = keras.models.load_model(tmp_path / "students" / "average.keras")
+    assert not hasattr(trained, "quantize_aware_bits")
 
 
 def test_teachers_call(finished, tmp_path):

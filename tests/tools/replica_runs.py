@@ -61,6 +61,8 @@ CASES = {
         },
         *({}, 27, False),
     ),
+    # Ranges are those of the global batch.
+    "quantize_aware": ({"weighting": "mean", "hints": "stage2", "hint_weight": 2.0}, {}, 27, True),
     "scaled_by_hand": (
         {"weighting": "mean"},
         {"loss_scale_factor": 64.0, "clipnorm": 0.05},
@@ -70,7 +72,7 @@ CASES = {
 # The step is what differs between the others.
 EVALUATED = ("mean", "full", "full_hints", "overflow")
 # On images, with convolutions; the others have small networks, which are traced in less time.
-ON_MAPS = ("mean", "full", "mean_hints", "full_hints", "two_hints", "dense")
+ON_MAPS = ("mean", "full", "mean_hints", "full_hints", "two_hints", "dense", "quantize_aware")
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
 OVERFLOWING = 8 + 6, 1e37
 
@@ -139,6 +141,8 @@ def distiller(settings: dict, optimizer: dict, case: str = "mean") -> aekd_tf.En
     else:
         weighting = aekd_tf.AdaptiveWeighting(0.5, batch_gradient=kind)
     student = network(0, 4, case)
+    if case == "quantize_aware":
+        student = aekd_tf.quantize_aware(student)
     teachers = [network(1 + index, 4 + index, case) for index in range(3)]
     keras.utils.set_random_seed(11)  # of the regressors
     model = aekd_tf.EnsembleDistiller(student, teachers, weighting=weighting, **settings)

@@ -84,6 +84,7 @@ def runs(tmp_path_factory):
         "two_hints",
         "weightings",
         "stacked",
+        "quantize_aware",
         "scaled",
         "summed",
         "scaled_by_hand",

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from aekd_tf import EnsembleDistiller
+from aekd_tf import EnsembleDistiller, quantize_aware
 from tools.commands import main
 
 
@@ -19,9 +19,13 @@ def network(width):
     return keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
 
 
-@pytest.mark.parametrize("options", [{}, {"hints": "stage2", "hint_weight": 1.0}])
-def test_whole_step_is_one_static_program(options):
-    distiller = EnsembleDistiller(network(4), [network(5), network(6), network(7)], **options)
+HINTS = {"hints": "stage2", "hint_weight": 1.0}
+
+
+@pytest.mark.parametrize(("kind", "options"), [("", {}), ("", HINTS), ("quantize_aware", HINTS)])
+def test_whole_step_is_one_static_program(kind, options):
+    student = quantize_aware(network(4)) if kind else network(4)
+    distiller = EnsembleDistiller(student, [network(5), network(6), network(7)], **options)
     distiller.compile(
         optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -63,6 +63,8 @@ class Config:
     hint_first_epoch: int
     hint_pooling: int
     student_loss_weight: float
+    quantize_aware: bool
+    weight_bits: int
     preset: str
     epochs: int
     teacher_epochs: int
@@ -135,6 +137,7 @@ class Config:
         check_number("kd_weight", self.kd_weight)
         consistency.check_hints(self)
         check_number("student_loss_weight", self.student_loss_weight)
+        consistency.check_quantization(self)
         if not 0 <= self.seed < TEACHER_SEEDS:
             raise ValueError(f"seed is {self.seed}: give a number from 0 to {TEACHER_SEEDS - 1}")
         if self.view_seed is not None and not 0 <= self.view_seed < TEACHER_SEEDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aekd_tf.checks import check_choice, check_number, parse_interval
+from aekd_tf.checks import check_choice, check_number, check_weight_bits, parse_interval
 from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import ANCHORS, REFERENCE_SOLVERS
@@ -110,4 +110,19 @@ def check_hints(config: Any) -> None:
         raise ValueError(
             f"hint_layers names {len(config.hint_layers)} layers: give one for all, or the "
             f"student's and then one for each of the {config.ensemble_size} teachers"
+        )
+
+
+def check_quantization(config: Any) -> None:
+    """Checks the bits of kernels, which only a quantization-aware student has."""
+    check_weight_bits(config.weight_bits)
+    if config.weight_bits != 8 and not config.quantize_aware:
+        raise ValueError(
+            f"weight_bits is {config.weight_bits} but no student is quantization-aware: give "
+            "--quantize_aware, or leave weight_bits out"
+        )
+    if config.quantize_aware and config.strategy == "multi_worker":
+        raise ValueError(
+            "quantize_aware starts from a file that only the first of several workers writes: "
+            "leave it out, or use strategy=mirrored"
         )

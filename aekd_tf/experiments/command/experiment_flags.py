@@ -80,13 +80,8 @@ def define(experiment: Experiment) -> Flags:
         "Unset: mean, and full with an anchor.",
     )
     add("boolean", "normalize", False, "Scale the teachers' gradients to unit length.")
-    add(
-        "string",
-        "solver",
-        "smo",
-        "smo or projected (in the graph), cvxopt or libsvm (outside it).",
-    )
-
+    solvers = "smo or projected (in the graph), cvxopt or libsvm (outside it)."
+    add("string", "solver", "smo", solvers)
     add(
         "float",
         "anchor",
@@ -152,6 +147,14 @@ def define(experiment: Experiment) -> Flags:
         "proportion to the epochs. The recipe's: 0.05, MobileNetV2 0.01, ImageNet 0.1.",
     )
     add("float", "teacher_learning_rate", None, "The same for the teachers.")
+    add(
+        "boolean",
+        "quantize_aware",
+        False,
+        "Train each student a second time from its weights, with the rounding of its int8 file: a "
+        "tenth of the epochs at a tenth of the learning rate. The last one is delivered.",
+    )
+    add("integer", "weight_bits", 8, "Bits of the kernels in that second training, 2 to 8.")
     if experiment.image_size:
         add("integer", "image_size", None, "Height and width that images are cropped to.")
     add("integer", "train_examples", None, "Number of training images, the first ones.")

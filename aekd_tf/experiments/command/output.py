@@ -26,6 +26,8 @@ BEFORE = {
     "anchor_temperature": 1.0,
     "anchor_to": "labels",
     "per_example": False,
+    "quantize_aware": False,
+    "weight_bits": 8,
 }
 
 

@@ -105,11 +105,15 @@ def _train_and_report(
         count += 1
         label = f"[{count}/{max(count, total)}] {student.title}"
         given = choice if student.is_candidate else dataset
-        figures[student.name] = _train(config, given, pool, student, label, choices)
+        start = None
+        if student.quantize_aware:
+            trained = students.delivered(student.method_name, requested, figures)
+            start = students.path(config, trained, "keras")
+        figures[student.name] = _train(config, given, pool, student, label, choices, start)
 
     chosen = students.chosen(requested, {name: known or {} for name, known in figures.items()})
-    results = _results(config, pool, {method: best for method, (_, best) in chosen.items()})
-    delivered, _ = chosen[config.methods[-1]]
+    results = _results(config, pool, {name: best for name, (_, best) in chosen.items()})
+    delivered, _ = list(chosen.values())[-1]
     if strategies.is_chief():
         with files.replacing(os.path.join(config.output_dir, "student.keras")) as temporary:
             shutil.copyfile(students.path(config, delivered, "keras"), temporary)
@@ -139,10 +143,12 @@ def _train(
     student: Student,
     label: str,
     choices: dict[str, str],
+    start: str | None,
 ) -> dict[str, Any]:
     """Trains one student, writes its model and its figures, and returns the figures.
 
-    What its weighting has chosen is added to `choices`, and to `config.json`.
+    `start` is the file of the student that a quantization-aware one starts from. What its
+    weighting has chosen is added to `choices`, and to `config.json`.
     """
     started = time.monotonic()
     log_dir = os.path.join(config.output_dir, "logs", f"student_{student.name}")
@@ -150,8 +156,9 @@ def _train(
     identity: dict[str, Any] = {"student": student.name, "teacher_weights": pool.digests}
     if config.retrains and not student.is_candidate:
         identity["beta"] = student.hint_weight
-    training = one_student.training_of(config, label, saved, log_dir, identity)
-    trained = one_student.train(config, dataset, pool, student, training)
+    settings = config if start is None else students.second_training(config)
+    training = one_student.training_of(settings, label, saved, log_dir, identity)
+    trained = one_student.train(settings, dataset, pool, student, training, start=start)
     history, best = trained.history, trained.best
     weighting = getattr(trained.model, "weighting", None)
     if weighting is not None and weighting.choice is not None:
@@ -202,7 +209,7 @@ def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
 
 
 def _results(
-    config: Config, pool: TeacherPool, by_method: dict[str, dict[str, Any]]
+    config: Config, pool: TeacherPool, by_name: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns the content of `results.json`."""
     of_teachers = {k: v for k, v in pool.scores.items() if k.startswith("teachers")}
@@ -218,7 +225,7 @@ def _results(
             for index, teacher in enumerate(pool.files)
         ],
         "ensemble": {k: v for k, v in pool.scores.items() if k not in of_teachers},
-        "students": by_method,
+        "students": by_name,
         "config": config.recorded(),
         "versions": {
             "aekd_tf": aekd_tf.__version__,

@@ -22,6 +22,7 @@ from aekd_tf.experiments.run.methods import HINTED
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool, hints_of
 from aekd_tf.experiments.run.weighting import choose, make
+from aekd_tf.export.quantize_aware import quantize_aware
 from aekd_tf.training import fit
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.global_batch import SupervisedModel
@@ -75,11 +76,12 @@ def train(
     student: Student,
     training: fit.Training,
     *,
+    start: str | None = None,
     weighting: Weighting | None = None,
     traced: Trained | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
-    """Trains a student from new weights.
+    """Trains a student from new weights, or a quantization-aware one from a trained student's.
 
     Args:
         config: configuration of the run or of the cell.
@@ -87,13 +89,18 @@ def train(
         pool: the teachers; None for a student alone. If it has a cache, it must be filled.
         student: the student to train.
         training: settings from `training_of`.
+        start: file of the student that a quantization-aware one starts from.
         weighting: replacement of the method's own weighting.
         traced: result of an earlier call with the same settings, whose traces are reused.
         callbacks: more callbacks for `fit`.
     """
     fit.start_reproducibly(config.seed, config.jit_compile)
     with strategies.strategy(config.strategy).scope():
-        network = create_network(config, dataset)
+        if start is None:
+            network = create_network(config, dataset)
+        else:
+            trained = keras.models.load_model(start, compile=False)
+            network = quantize_aware(trained, weight_bits=config.weight_bits)
         teachers = CachedTeachers(1) if pool is None else pool.teachers
         model = distiller(config, network, teachers, student, weighting)
         if pool is not None and isinstance(model, EnsembleDistiller):

@@ -52,11 +52,13 @@ class Student:
     """One student to train; a method has several if its hint weight is cross-validated.
 
     The hint weight of a student that is trained anew is None until all candidates are finished.
+    A quantization-aware student starts from the one that its method delivers.
     """
 
     name: str
     method_name: str
     hint_weight: float | None
+    quantize_aware: bool = False
 
     @property
     def method(self) -> Method:
@@ -66,13 +68,19 @@ class Student:
     @property
     def is_candidate(self) -> bool:
         """Tells whether this is one of several students, which differ in their hint weight."""
-        return self.name != self.method_name
+        return self.name != self.method_name and not self.quantize_aware
 
     @property
     def title(self) -> str:
         """Returns the student's name in progress bars."""
         beta = f" beta={self.hint_weight:g}" if self.is_candidate else ""
-        return self.method.student_title + beta
+        second = ", quantization-aware" if self.quantize_aware else ""
+        return self.method.student_title + beta + second
+
+    @property
+    def result_name(self) -> str:
+        """Returns the name in the results: the method's, or that of the second training."""
+        return self.name if self.quantize_aware else self.method_name
 
 
 def plan(config: Config) -> list[Student]:
@@ -90,7 +98,20 @@ def plan(config: Config) -> list[Student]:
                 students.append(Student(method, method, None))
         else:
             students.append(Student(method, method, float(config.hint_weight)))
+        if config.quantize_aware:
+            weight = None if students[-1].is_candidate else students[-1].hint_weight
+            students.append(Student(f"{method}_quantize_aware", method, weight, True))
     return students
+
+
+def second_training(config: Config) -> Config:
+    """Returns the settings of quantization-aware students, which go on from trained ones."""
+    return dataclasses.replace(
+        config,
+        epochs=max(1, round(config.epochs / 10)),
+        learning_rate=config.learning_rate / 10,
+        hint_first_epoch=1,
+    )
 
 
 def path(config: Config, student: Student, ending: str) -> str:
@@ -159,24 +180,31 @@ def is_finished(
     return known is not None and wanted in (None, known["hint_weight"])
 
 
+def delivered(
+    result_name: str, students: Sequence[Student], figures: dict[str, Figures | None]
+) -> Student:
+    """Returns the student of that name in the results; its candidates must be finished."""
+    others = [s for s in students if s.result_name == result_name and not s.is_candidate]
+    best = others[0] if others else best_candidate(result_name, students, figures)
+    assert best is not None
+    return best
+
+
 def chosen(
     students: Sequence[Student], figures: dict[str, Figures]
 ) -> dict[str, tuple[Student, Figures]]:
-    """Returns each method's student and figures.
+    """Returns each method's student and figures, and those of its second training.
 
     With candidates that is the student that was trained anew, else the best candidate.
     """
     best_of: dict[str, tuple[Student, Figures]] = {}
-    for method in dict.fromkeys(student.method_name for student in students):
-        of_method = [student for student in students if student.method_name == method]
-        candidates = [student for student in of_method if student.is_candidate]
-        others = [student for student in of_method if not student.is_candidate]
-        best = others[0] if others else best_candidate(method, students, {**figures})
-        assert best is not None
+    for name in dict.fromkeys(student.result_name for student in students):
+        candidates = [each for each in students if each.result_name == name and each.is_candidate]
+        best = delivered(name, students, {**figures})
         content = {key: value for key, value in figures[best.name].items() if key != "teachers"}
         if candidates:
             content["cross_validation"] = {
                 f"{c.hint_weight:g}": figures[c.name]["validation_accuracy"] for c in candidates
             }
-        best_of[method] = best, content
+        best_of[name] = best, content
     return best_of

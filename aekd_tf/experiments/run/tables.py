@@ -6,7 +6,7 @@ from typing import Any
 
 from aekd_tf import data
 from aekd_tf.experiments.command.config import Config
-from aekd_tf.experiments.run import teachers
+from aekd_tf.experiments.run import students, teachers
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.students import Student
 
@@ -38,16 +38,19 @@ def print_plan(
             "validation images"
         )
         lines.append(_trainings(config, choice, apart))
-    if others := [student for student in missing if student not in apart]:
+    again = [student for student in missing if student.quantize_aware]
+    if others := [student for student in missing if student not in (*apart, *again)]:
         lines.append(_trainings(config, dataset, others))
+    if again:
+        lines.append(_trainings(students.second_training(config), dataset, again))
     print("\n".join(lines), flush=True)
 
 
-def _trainings(config: Config, dataset: data.Dataset, students: list[Student]) -> str:
+def _trainings(config: Config, dataset: data.Dataset, missing: list[Student]) -> str:
     steps = config.epochs * data.steps_per_epoch(dataset, config.batch_size)
     return (
-        f"training {len(students)} students {config.student}, {steps} steps each: "
-        f"{', '.join(student.name for student in students)}"
+        f"training {len(missing)} students {config.student}, {steps} steps each: "
+        f"{', '.join(student.name for student in missing)}"
     )
 
 
@@ -85,9 +88,10 @@ def table(config: Config, results: dict[str, Any]) -> str:
         votes = results["ensemble"]
         row(f"ensemble, {title}", votes[key], None, votes.get(f"{key}_top5"))
     for method, student in results["students"].items():
-        title = METHODS[method].student_title
-        if student["hint_weight"] is not None:
-            title += f" beta={student['hint_weight']:g}"
+        title = "  then quantization-aware"
+        if method in METHODS:
+            beta = student["hint_weight"]
+            title = METHODS[method].student_title + (f" beta={beta:g}" if beta is not None else "")
         row(
             title,
             student["test_accuracy"],
