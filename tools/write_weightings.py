@@ -23,8 +23,8 @@ from aekd_tf.experiments.compare.comparisons import (
 from aekd_tf.experiments.compare.config import spans
 from aekd_tf.experiments.compare.story import LEAST_LOWER_END, LEAST_SHARE, Story
 from aekd_tf.experiments.compare.weightings import AUTO, AVERAGE, ORACLE
+from aekd_tf.experiments.compare.wording import UNKNOWN, number, points, verdict
 from aekd_tf.experiments.paper.render import markdown_table
-from aekd_tf.experiments.statistics import interval
 from aekd_tf.monitoring import figures
 
 ROOT = Path(__file__).parents[1]
@@ -51,29 +51,7 @@ DRAWN = ("aekd", "ca_mkd", AUTO)
 COLORS = figures.COLORS[1], figures.COLORS[4], figures.COLORS[0]
 NOISY = "labels80x4"
 PAIRS = ((AUTO, "accuracy"), (AUTO, "stacked"), ("stacked", "anchored"))
-UNKNOWN = "not known yet"
 MARKS = "<!-- weightings -->", "<!-- /weightings -->"
-
-
-def points(differences: np.ndarray) -> str:
-    """Returns the mean and its interval, in points."""
-    if not len(differences):
-        return ""
-    center, half = interval(differences)
-    return f"{center:+.1f}" if np.isnan(half) else f"{center:+.1f} +- {half:.1f}"
-
-
-def verdict(differences: np.ndarray) -> str:
-    """Returns the same, and the word that the interval allows."""
-    if len(differences) < 2:
-        return UNKNOWN
-    center, half = interval(differences)
-    word = "above" if center - half > 0 else "below" if center + half < 0 else "no difference seen"
-    return f"{points(differences)} points ({word})"
-
-
-def number(value: float, form: str = ".2f") -> str:
-    return UNKNOWN if np.isnan(value) else format(value, form)
 
 
 def capital(text: str) -> str:
