@@ -14,8 +14,6 @@ from aekd_tf.outputs import known_key
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
 
-_INT8_BITS = 8
-
 
 def student_of(model: Any) -> tuple[keras.Model, Any, str | None]:
     """Returns the student, the key of its distilled output and its head, None if not known.
@@ -51,12 +49,10 @@ def check_quantization(
     check_choice("quantize", quantize, QUANTIZATIONS)
     if file_format != "litert":
         raise refusal("quantize_format", quantize=quantize, format=file_format)
-    bits = getattr(student, "quantize_aware_bits", None)
-    if bits is not None and quantize != "int8":
+    aware = hasattr(student, "quantize_aware_bits")
+    if aware and quantize != "int8":
         raise refusal("quantize_aware_other", name=student.name, quantize=quantize)
-    if bits not in (None, _INT8_BITS):
-        raise refusal("quantize_aware_bits", name=student.name, bits=bits)
-    return quantize == "int8" and bits is None
+    return quantize == "int8" and not aware
 
 
 def check_surroundings(

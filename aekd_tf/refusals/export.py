@@ -53,11 +53,6 @@ EXPORT = {
         "the exported file takes, or train with quantize_aware",
         "The ranges of the activations come from examples.",
     ),
-    "quantize_aware_bits": Refusal(
-        "student {name} was trained for weights of {bits} bits, but quantize='int8' stores 8: use "
-        "quantize_aware(student, weight_bits=8), or export it in float32",
-        "The file would round to other values than the training did.",
-    ),
     "quantize_aware_other": Refusal(
         "student {name} was trained for int8, but quantize is {quantize!r}: set quantize='int8', "
         "or leave quantize out",
