@@ -152,6 +152,7 @@ def test_no_public_helper_beside_those_of_keras():
     assert ours - set(dir(keras.Model)) == set()
     documented = {"student", "teachers", "weighting", "hints", "hint_weighting", "regressors"}
     documented |= {"temperature", "student_loss_weight", "kd_weight", "hint_weight"}
+    documented |= {"distilled_output"}
     documented |= {
         "distillation_loss",
         "gradient_space",
