@@ -157,9 +157,9 @@ def test_networks_of_the_package(tmp_path, name):
     keras.utils.set_random_seed(0)
     aware = aekd_tf.quantize_aware(aekd_tf.models.create(name, CLASSES, (16, 16, 3)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    aware.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss)
+    aware.compile(keras.optimizers.Adam(0.003), loss)
     x, labels = of((16, 16, 3))
-    aware.fit(x, labels, epochs=5, batch_size=32, verbose=0, callbacks=[FreezeRanges()])
+    aware.fit(x, labels, epochs=10, batch_size=32, verbose=0, callbacks=[FreezeRanges()])
     check(aware, tmp_path / "student.tflite")
 
 
