@@ -2,8 +2,15 @@
 
 import os
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# XLA compiles a program once per test run, in seconds. Other workers, and the processes that tests
+# start, load the same machine code from this directory, which ends with the run.
+if "TF_XLA_FLAGS" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="compiled_programs_")
+    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={_programs.name}"
 
 import numpy as np
 import pytest

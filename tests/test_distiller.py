@@ -156,7 +156,8 @@ def test_teachers_are_bit_identical_after_fit(teachers, toy_data):
 
 
 def test_checkpoints_hold_the_student_alone(teachers, toy_data, tmp_path):
-    few, many = build(teachers[:1]), build([classifier(seed, width=256) for seed in range(6)])
+    wide = [classifier(seed, width=256) for seed in range(6)]
+    few, many = (build(given, weighting="average") for given in (teachers[:1], wide))
     sizes = []
     for name, distiller in (("few", few), ("many", many)):
         fit(distiller, toy_data, epochs=1)

@@ -20,9 +20,16 @@ from aekd_tf.cache.store import CacheError
 from aekd_tf.cache.teacher_cache import TeacherCache
 from aekd_tf.cache.views import Views
 from tools.networks import elementwise
+from tools.small_runs import small_runs
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 NAMES = ["a", "b"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with small_runs():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
-import signal
 
 import keras
 import numpy as np
@@ -22,25 +20,10 @@ from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
 from aekd_tf.training import fit
 from tools import tiny_imagenet
 from tools.commands import call
+from tools.stop_at import StopAt
 
 BETAS = (0.1, 10.0)
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_fun")
-
-
-class StopAt(keras.callbacks.Callback):
-    """Sends SIGTERM after so many steps of all trainings together."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(autouse=True)

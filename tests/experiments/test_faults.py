@@ -1,21 +1,29 @@
 """What can go wrong around a run: kills, locks, full disks, files with code in them."""
 
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import keras
+import numpy as np
 import pytest
 
 from aekd_tf.experiments.command import output
-from tools import kill_runs
+from aekd_tf.training import fit
+from tools import small_command
 from tools.commands import SMALL, call, main
+from tools.small_runs import small_runs
+from tools.stop_at import StopAt
 
 pytestmark = pytest.mark.xdist_group("faults")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with small_runs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +84,7 @@ def test_a_full_disk_is_one_line(finished, tmp_path):
         ],
         capture_output=True,
         text=True,
+        env={**os.environ, "TF_XLA_FLAGS": ""},  # compiled programs are larger files
         check=False,
     )
     lines = process.stderr.replace("\r", "\n").strip().splitlines()
@@ -102,18 +111,32 @@ def test_a_signal_within_a_librarys_code(capsys, monkeypatch, tmp_path, number, 
     assert lines == ["stopped: run the same command again to go on"]
 
 
-def test_killed_runs_end_as_if_never_killed(tmp_path):
-    chance = random.Random(1)
-    started = time.monotonic()
-    expected = kill_runs.finish(str(tmp_path / "whole"))
-    lasts = time.monotonic() - started
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        run = str(tmp_path / number.name)
-        # After the start, and well before the end; a run that was faster does not count.
-        moment, found = chance.uniform(0.4, 0.7) * lasts, 0
-        while found == 0:
-            shutil.rmtree(run, ignore_errors=True)
-            found = kill_runs.killed(run, number, moment)
-            moment *= 0.7
-        assert found == code
-        assert kill_runs.same(kill_runs.finish(run), expected)
+def delivered(directory):
+    return keras.models.load_model(directory / "student.keras").get_weights()
+
+
+def test_a_run_killed_three_times_ends_as_if_never_killed(tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    arguments = ["--ensemble_size=2", "--teacher_epochs=2", "--epochs=6", "--train_examples=300"]
+    arguments += ["--batch_size=30", "--cache_views=2", "--methods=aekd", "--checkpoint_every=2"]
+    assert call("digits", *arguments, f"--output_dir={whole}").returncode == 0
+    arguments.append(f"--output_dir={broken}")
+    # In the second teacher, 25 = 20 + 5, and in the student, whose 60 steps follow the 16 left.
+    for number, code, steps in ((signal.SIGTERM, 143, 25), (signal.SIGINT, 130, 16 + 7)):
+        with monkeypatch.context() as context:
+            stop = StopAt(steps, number)
+            context.setattr(fit, "ProgressBar", lambda *given, stop=stop: stop)
+            assert call("digits", *arguments).returncode == code
+    checkpoint = broken / "students" / "aekd.checkpoint"
+    written = checkpoint.stat().st_mtime_ns
+    process = small_command.start("digits", *arguments)
+    while checkpoint.stat().st_mtime_ns == written:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (broken / "student.keras").exists()
+    assert call("digits", *arguments).returncode == 0
+    for found, expected in zip(delivered(broken), delivered(whole), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -177,9 +177,14 @@ def test_a_later_fit_of_loaded_weights_has_its_hints(images, tmp_path):
     assert float(second._hint_scale) == 1.0
 
 
+@pytest.fixture(scope="module")
+def distiller():
+    """A distiller that several tests fit, in turn, with callbacks of their own."""
+    return build(network(1), [network(2), network(3)])
+
+
 @pytest.mark.parametrize("given", ["list", "single", "keras list", "positional"])
-def test_callbacks_in_every_form_that_keras_takes(images, given):
-    distiller = build(network(1), [network(2), network(3)])
+def test_callbacks_in_every_form_that_keras_takes(images, distiller, given):
     seen = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
     if given == "positional":
@@ -316,25 +321,28 @@ def test_hint_layer_named_twice():
 def test_theorem_1_in_parameter_space(images):
     """A short step along -d lowers every teacher's loss whose weight is below the cap."""
     x, y = images
+    student, teachers = network(0), [network(s) for s in (1, 2, 3, 4)]
+    distiller = build(
+        student,
+        teachers,
+        hints=None,
+        hint_weight=0.0,
+        student_loss_weight=0.0,
+        kd_weight=1.0,
+        optimizer=keras.optimizers.SGD(1e-3),
+        gradient_space="parameters",
+        weighting=aekd_tf.AdaptiveWeighting(0.5),
+    )
     lowered = 0
     for seed in range(8):
-        student, teachers = network(seed), [network(100 * seed + s) for s in (1, 2, 3, 4)]
-        for teacher in teachers:  # real disagreement: confident teachers of other opinions
+        student.set_weights(network(seed).get_weights())
+        for number, teacher in enumerate(teachers, start=1):
+            teacher.set_weights(network(100 * seed + number).get_weights())
+            # Real disagreement: confident teachers of other opinions.
             teacher.layers[-1].kernel.assign(teacher.layers[-1].kernel * 20)
-        distiller = build(
-            student,
-            teachers,
-            hints=None,
-            hint_weight=0.0,
-            student_loss_weight=0.0,
-            kd_weight=1.0,
-            optimizer=keras.optimizers.SGD(1e-3),
-            gradient_space="parameters",
-            weighting=aekd_tf.AdaptiveWeighting(0.5),
-        )
         outputs = np.stack([teacher(x).numpy() for teacher in teachers])
 
-        def losses(student=student, outputs=outputs):
+        def losses(outputs=outputs):
             return reference.distillation_losses(outputs, student(x).numpy(), 4.0).mean(1)
 
         before = losses()

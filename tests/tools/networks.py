@@ -1,6 +1,7 @@
 """Small networks."""
 
 import keras
+from keras import layers
 
 
 def classifier(seed, classes=3, width=8, inputs=4):
@@ -30,3 +31,17 @@ def elementwise(seed):
     maps = keras.layers.MaxPooling2D(2, name="stage2")(maps)
     logits = keras.layers.BatchNormalization(**options)(keras.layers.Flatten()(maps))
     return keras.Model(inputs, 10 * logits[:, :10], name=f"elementwise_{seed}")
+
+
+def small_resnet(*, name, num_classes, input_shape, depth):
+    """Takes the place of `build` in `aekd_tf.models.resnet`: its stages, of one layer each.
+
+    A step of it is traced in a fraction of the time. For tests of what surrounds the networks.
+    """
+    inputs = keras.Input(input_shape)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="stem_conv")(inputs)
+    x = layers.ReLU(name="stage1")(layers.BatchNormalization(name="stem_norm")(x))
+    for stage in (2, 3):
+        x = layers.Conv2D(6, 3, 2, "same", activation="relu", name=f"stage{stage}")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(num_classes, dtype="float32")(x), name=name)

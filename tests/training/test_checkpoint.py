@@ -16,6 +16,8 @@ from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.checkpoint import CheckpointError
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS, Stopped
+from tools.small_runs import small_runs
+from tools.stop_at import StopAt
 
 ARRAYS = [np.arange(5000, dtype=np.float32), np.array(3, np.int64), np.zeros((2, 0, 3))]
 OLDER, NEWER = {"step": 1}, {"step": 2}
@@ -99,20 +101,10 @@ def dataset():
     return data.load("digits", train_examples=70)
 
 
-class StopAt(keras.callbacks.Callback):
-    """Sends SIGTERM at a step."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def close(self):
-        pass
+@pytest.fixture(autouse=True)
+def small_networks():
+    with small_runs():
+        yield
 
 
 def trained(dataset, directory, monkeypatch, stop=0, hints=False, identity=None, **options):
