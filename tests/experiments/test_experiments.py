@@ -131,6 +131,11 @@ def test_trained_models_of_ones_own_teach_a_quantization_aware_student(finished,
     assert keras.models.load_model(tmp_path / "student.keras").quantize_aware_bits == 8
     trained = keras.models.load_model(tmp_path / "students" / "average.keras")
     assert not hasattr(trained, "quantize_aware_bits")
+    done = call("export", f"--run={tmp_path}", "--quantize=int8", "--integer_io")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((tmp_path / "export" / "student_int8.tflite.json").read_text())
+    assert report["agreement"] >= 0.99
+    assert report["float_layers"] == []
 
 
 def test_teachers_call(finished, tmp_path):

@@ -1,0 +1,86 @@
+"""The int8 file of a quantization-aware student is the student, without calibration data."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import aekd_tf
+from aekd_tf import export_student
+from tools import students
+from tools.refused import refused
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A student with ranges of batches, but without a step of an optimizer, and its examples."""
+    aware = aekd_tf.quantize_aware(students.images())
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % students.CLASSES
+    patterns = rng.normal(size=(students.CLASSES, 8, 8, 1))
+    x = (3 * patterns[y] + rng.normal(size=(len(y), 8, 8, 1))).astype(np.float32)
+    for _ in range(3):
+        aware(x, training=True)
+    return aware, x, y
+
+
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_nothing_is_left_in_float_and_the_answers_are_the_student_s(made, tmp_path, integer_io):
+    aware, x, y = made
+    path = tmp_path / "student.tflite"
+    report = export_student(
+        aware, path, format="litert", quantize="int8", integer_io=integer_io, check_with=(x, y)
+    )
+    assert report["checked"] == "120 examples of check_with"
+    assert report["agreement"] >= 0.99
+    assert report["float_layers"] == []
+    assert report["keras_accuracy"] == np.mean(aware(x).numpy().argmax(-1) == y)
+    assert abs(report["accuracy"] - report["keras_accuracy"]) <= 0.01
+    details = Interpreter(str(path)).get_tensor_details()
+    ends = set() if integer_io else {"float32"}
+    assert {np.dtype(each["dtype"]).name for each in details} == {"int8", "int32"} | ends
+
+
+def test_a_loaded_student_gives_the_same_file(made, tmp_path):
+    aware, x, _ = made
+    aware.save(tmp_path / "student.keras")
+    loaded = keras.models.load_model(tmp_path / "student.keras")
+    files = []
+    for name, student in (("first", aware), ("second", loaded)):
+        path = tmp_path / f"{name}.tflite"
+        export_student(student, path, format="litert", quantize="int8", check_with=x)
+        interpreter = Interpreter(str(path))
+        (given,), (got,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.resize_tensor_input(given["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], x)
+        interpreter.invoke()
+        files.append(interpreter.get_tensor(got["index"]))
+    np.testing.assert_array_equal(*files)
+
+
+def test_it_learns_with_teachers_and_the_distiller_is_exported(made, tmp_path):
+    """Calibration data that are given all the same change nothing."""
+    aware, x, y = made
+    student = keras.models.clone_model(aware)
+    student.set_weights(aware.get_weights())
+    distiller = aekd_tf.EnsembleDistiller(student, [students.images()], weighting="average")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile(keras.optimizers.SGD(0.01), loss)
+    distiller.fit(x, y, batch_size=40, verbose=0)
+    options = {"format": "litert", "quantize": "int8", "check_with": (x, y)}
+    reports = [
+        export_student(distiller, tmp_path / "student.tflite", calibration=data, **options)
+        for data in (None, 100 * x[:10])
+    ]
+    for report in reports:
+        assert report["agreement"] >= 0.99
+        assert report["float_layers"] == []
+    assert reports[0]["accuracy"] == reports[1]["accuracy"]
+
+
+def test_another_converter_that_knows_no_such_rounding_is_found_out(made, tmp_path):
+    aware, x, _ = made
+    with refused("the ONNX file of student", "the file was removed"):
+        export_student(aware, tmp_path / "student.onnx", format="onnx", check_with=x)
+    assert list(tmp_path.iterdir()) == []
