@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,11 +101,13 @@ def table(results: Results) -> str:
         if not found:
             continue
         differences = results.minus(names[0]) if names[0] in VARIANTS else np.zeros(0)
+        accuracies = 100 * np.array([row.accuracy for row in found])
+        mean = f"{accuracies.mean():.2f}"
         sizes, times = measured(found, "bytes"), measured(found, "latency_ms")
         rows.append(
             [
                 title,
-                shown(100 * np.array([row.accuracy for row in found])),
+                mean if names == TEACHERS else shown(accuracies),
                 "" if names[0] == "float" else shown(differences, signed=True),
                 f"{sizes / 1000:.1f}" if sizes else "",
                 f"{times:.3f}" if times else "",
@@ -121,25 +124,36 @@ def measured(rows: Sequence[Row], name: str) -> float:
     return float(np.median(known)) if known else 0.0
 
 
+def wrapped(text: str, indent: str = "") -> str:
+    """Breaks a paragraph into lines; a number stays with its interval."""
+    text = text.replace(" +- ", "~+-~")
+    lines = textwrap.fill(text, 118, break_on_hyphens=False, subsequent_indent=indent)
+    return lines.replace("~+-~", " +- ")
+
+
 def section(results: Results) -> str:
     """Returns the part of the page about a plan."""
     plan, recipe = results.plan, results.plan.recipe
     count = len(plan.all_keys())
     hours = sum(row.seconds for row in results.rows.values()) / 3600
-    lines = [
-        f"## {plan.title[0].upper()}{plan.title[1:]}",
-        f"    python benchmarks/edge.py --data={plan.name}",
+    finished = f"{len(results.rows)} of {count} rows are finished"
+    if results.rows:
+        finished += f", after {hours:.1f} hours without the teachers' training"
+    design = (
         f"{recipe.train_examples:,} training images, {VALIDATION_EXAMPLES[plan.dataset]:,} "
         f"held-out and {plan.test:,} test images; {recipe.size} `{recipe.teacher}` teachers of "
         f"{recipe.teacher_epochs} epochs. Students are `{recipe.student}` of {recipe.epochs} "
-        f"epochs, and the second training has {plan.second_epochs}. {len(results.rows)} of {count} "
-        f"rows are finished" + (", after" if results.rows else "")
-        + (f" {hours:.1f} hours without the teachers' training." if results.rows else "."),
-    ]  # fmt: skip
+        f"epochs, and the second training has {plan.second_epochs}. {finished}."
+    )
+    lines = [
+        f"## {plan.title}",
+        f"    python benchmarks/edge.py --data={plan.name}",
+        wrapped(design),
+    ]
     if results.rows:
         lines.append(table(results))
     if results.of("float"):
-        lines.append("\n".join(f"- {sentence}" for sentence in sentences(results)))
+        lines.append("\n".join(wrapped(f"- {text}", "  ") for text in sentences(results)))
     return "\n\n".join(lines)
 
 
@@ -151,7 +165,7 @@ def short(everything: Sequence[Results]) -> str:
         return f"The cost of 8 bits is {UNKNOWN}."
     ends = ", ".join(f"{most:.2f} points ({title})" for title, most in known.items())
     word = "at most" if max(known.values()) <= LIMIT else "perhaps more than"
-    return (
+    return wrapped(
         f"**A quantization-aware student loses {word} {LIMIT:g} point in its int8 file.** The "
         f"upper ends of the 95% intervals of the loss: {ends}."
     )
@@ -178,6 +192,7 @@ def picture(everything: Sequence[Results]) -> Figure:
                 if not found:
                     continue
                 mean, half = interval(100 * np.array([row.accuracy for row in found]))
+                half = 0.0 if name == "teachers" else half  # not over seeds
                 title = {"teachers": "teachers", "vote": "their vote"}.get(name)
                 axis.errorbar(
                     *(measured(found, field) / unit, mean),
@@ -187,7 +202,11 @@ def picture(everything: Sequence[Results]) -> Figure:
                     capsize=3,
                     label=title or VARIANTS[name],
                 )
-            axis.set_xscale("log")
+            if field == "bytes":
+                axis.set_xscale("log")
+                axis.xaxis.set_major_formatter("{x:g}")
+            else:
+                axis.set_xlim(left=0)
             axis.set_xlabel(label)
             axis.set_title(results.plan.title, fontsize=9)
             axis.grid(alpha=0.3, which="both")
