@@ -29,6 +29,7 @@ class Trainer:
         steps: steps per epoch.
         epochs: number of epochs.
         learning_rate: rate at the start.
+        steps_per_execution: steps per call, which divide an epoch; None for many.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Trainer:
         steps: int,
         epochs: int,
         learning_rate: float,
+        steps_per_execution: int | None = None,
     ):
         self._make, self.steps, self.epochs = make, steps, epochs
         self._schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
         self._l2, self._jit_compile = recipe.l2, recipe.jit_compile
+        self._execution = steps_per_execution or execution(steps)
         self._model: keras.Model | None = None
 
     def train(self, seed: int, batches: Any) -> tuple[keras.Model, dict[str, list[float]]]:
@@ -59,7 +62,7 @@ class Trainer:
                 SGDWithL2(self._schedule, momentum=0.9, nesterov=True, l2=self._l2),
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 jit_compile=self._jit_compile,
-                steps_per_execution=execution(self.steps),
+                steps_per_execution=self._execution,
             )
             model.optimizer.build(model.trainable_variables)
         else:
