@@ -1,4 +1,7 @@
-"""Gives batches of images, or other inputs, that can be replayed exactly."""
+"""Gives batches of images, or other inputs, that can be replayed exactly.
+
+No function here has control flow on tensors. Autograph would take seconds to find that out.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,7 @@ def training_pipeline(
     show = _view(dataset)
     count = len(dataset.train)
 
+    @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
         view = epoch if views is None else epoch % views
@@ -70,6 +74,7 @@ def training_pipeline(
         indices = _parts(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), *replicas)
         return indices.map(lambda index: (index, tf.gather(draws, index), view))
 
+    @tf.autograph.experimental.do_not_convert
     def examples(index, draws, view):
         images, labels = show(index, draws)
         if teacher_outputs is None:
@@ -91,6 +96,7 @@ def _parts(batches: Any, first: int, count: int, total: int) -> Any:
     if total == 1:
         return batches
 
+    @tf.autograph.experimental.do_not_convert
     def parts(*batch):
         size = tf.shape(tf.nest.flatten(batch)[0])[0]
 
@@ -111,12 +117,17 @@ def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_
     show = _view(dataset)
     count = len(dataset.train)
 
+    @tf.autograph.experimental.do_not_convert
     def one_view(view):
         examples = tf.range(count), _draws(count, view_seed, view)
         return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size)
 
+    @tf.autograph.experimental.do_not_convert
+    def images(index, draws):
+        return show(index, draws)[0]
+
     numbers = tf.data.Dataset.from_tensor_slices(tf.constant(views, tf.int32))
-    pipeline = numbers.flat_map(one_view).map(lambda index, draw: show(index, draw)[0])
+    pipeline = numbers.flat_map(one_view).map(images)
     return pipeline.prefetch(tf.data.AUTOTUNE)
 
 
@@ -153,12 +164,16 @@ def evaluation_pipeline(
     """Gives normalized `(images, labels)` batches of a split, in order, not augmented."""
     import tensorflow as tf
 
+    @tf.autograph.experimental.do_not_convert
+    def normalized(images, labels):
+        return normalize(images, dataset), labels
+
     if isinstance(split, StreamedSplit):
         pipeline = split.evaluation_pipeline(batch_size)
     else:
         pipeline = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
         pipeline = pipeline.batch(batch_size)
-        pipeline = pipeline.map(lambda images, labels: (normalize(images, dataset), labels))
+        pipeline = pipeline.map(normalized)
         pipeline = pipeline.cache().prefetch(tf.data.AUTOTUNE)
     # Each worker of a cluster must take its part of every batch.
     options = tf.data.Options()

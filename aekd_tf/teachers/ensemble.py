@@ -70,7 +70,7 @@ class TeacherEnsemble:
         self._teachers = tuple(models)
         # Whether the weights are yet to be loaded: a configuration has none.
         self._pending = pending and any(model.variables for model in models)
-        self.traced_logits = tf.function(self.logits)
+        self.traced_logits = tf.function(self.logits, autograph=False)
 
     @property
     def pending(self) -> bool:
