@@ -17,7 +17,9 @@ class FreezeRanges(keras.callbacks.Callback):
     The kernels then learn with the very ranges of the int8 file. That is one step at least, but
     never the first.
     `EnsembleDistiller.fit` adds this callback; give it to the `fit` of another model. After the
-    training the statistics may move again.
+    training the statistics may move again. With `steps_per_execution` it begins with the execution
+    that the last tenth begins in; a training of one execution freezes nothing, and a warning says
+    so.
 
     If the number of steps is not known, it is counted in the first epoch. If that epoch is the
     only one, nothing is frozen, and a warning says so.
@@ -39,6 +41,7 @@ class FreezeRanges(keras.callbacks.Callback):
             layer for layer in flatten_layers(self.model) if isinstance(layer, FakeQuantization)
         ]
         self._frozen: bool | None = None
+        self._executed = self.model.steps_per_execution
         self._first_epoch: int | None = None
         params = self.params or {}
         self._epochs = self._given[0] or params.get("epochs", 1)
@@ -48,11 +51,9 @@ class FreezeRanges(keras.callbacks.Callback):
         if self._first_epoch is None:
             self._first_epoch = epoch
             if self._layers and self._steps is None and epoch + 1 == self._epochs:
-                print(
-                    "warning: the number of steps is not known, so no step trains with frozen "
-                    "ranges: give steps_per_epoch",
-                    file=sys.stderr,
-                )
+                _warn("the number of steps is not known", "give steps_per_epoch")
+            if self._layers and self._epochs == 1 and 1 < (self._steps or 0) <= self._executed:
+                _warn("all steps are one execution", "give a smaller steps_per_execution")
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -61,7 +62,9 @@ class FreezeRanges(keras.callbacks.Callback):
             batch += self._skipped if self._epoch == self._first_epoch else 0
             total = self._epochs * self._steps
             last = max(1, total // 10)
-            frozen = self._epoch * self._steps + batch >= max(1, total - last)
+            begun = self._epoch * self._steps
+            end = begun + min(batch + self._executed, self._steps)
+            frozen = begun + batch > 0 and end > total - last
         self._freeze(frozen)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -79,6 +82,11 @@ class FreezeRanges(keras.callbacks.Callback):
             self._frozen = frozen
             for layer in self._layers:
                 layer.frozen.assign(float(frozen))
+
+
+def _warn(reason: str, remedy: str) -> None:
+    text = f"warning: {reason}, so no step trains with frozen ranges: {remedy}"
+    print(text, file=sys.stderr)
 
 
 def freezing(student: keras.Model, given: Any) -> list[FreezeRanges]:

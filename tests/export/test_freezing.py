@@ -64,6 +64,36 @@ class Watch(keras.callbacks.Callback):
         return [any(np.any(a != b) for a, b in zip(*pair, strict=True)) for pair in pairs]
 
 
+class Switches(keras.callbacks.Callback):
+    """Records the switch of a layer after each execution."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.frozen = layer, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.frozen.append(float(self.layer.frozen.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("steps_per_execution", "epochs", "frozen"),
+    [(7, 2, [0, 0, 0, 1]), (10, 2, [0, 1]), (10, 1, [0]), (9, 1, [0, 1])],
+)
+def test_an_execution_is_frozen_whole(capsys, steps_per_execution, epochs, frozen):
+    keras.utils.set_random_seed(0)
+    student = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    model = aekd_tf.quantize_aware(student)
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    layer = next(each for each in model.layers if isinstance(each, FakeQuantization))
+    switches = Switches(layer)
+    x, y = np.ones((40, 3), np.float32), np.ones((40, 2), np.float32)
+    callbacks = [FreezeRanges(), switches]
+    model.fit(x, y, batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
+    assert switches.frozen == frozen
+    said = "warning: all steps are one execution, so no step trains with frozen ranges"
+    assert (said in capsys.readouterr().err) == (1 not in frozen)
+
+
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
 def test_statistics_stand_still_for_the_last_tenth(teachers, dataset, steps_per_execution):
     model = distiller(teachers)
