@@ -14,8 +14,8 @@ from aekd_tf.qp import solve as qp
 from aekd_tf.qp.problem import Problem
 from tools import qp_problems, reference
 
-# Problems per generator by size: 700 x 11 generators = 7,700 in each precision.
-COUNTS = {2: 200, 5: 400, 25: 100}
+# Problems per generator by size: 970 x 11 generators = 10,670 in each precision.
+COUNTS = {2: 200, 5: 400, 10: 300, 25: 70}
 
 # XLA compiles one program per shape, which costs more than all problems: tests share shapes.
 COUNT, SIZE = 20, 6
