@@ -127,10 +127,11 @@ def test_a_run_killed_three_times_ends_as_if_never_killed(tmp_path, monkeypatch)
             stop = StopAt(steps, number)
             context.setattr(fit, "ProgressBar", lambda *given, stop=stop: stop)
             assert call("digits", *arguments).returncode == code
-    checkpoint = broken / "students" / "aekd.checkpoint"
-    written = checkpoint.stat().st_mtime_ns
+    # The checkpoint of the interrupted student becomes the previous one when the next is written.
+    previous = broken / "students" / "aekd.checkpoint.previous"
+    written = previous.stat().st_mtime_ns
     process = small_command.start("digits", *arguments)
-    while checkpoint.stat().st_mtime_ns == written:
+    while previous.stat().st_mtime_ns == written:
         time.sleep(0.01)
         assert process.poll() is None
     process.kill()
