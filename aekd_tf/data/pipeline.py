@@ -62,7 +62,7 @@ def training_pipeline(
         if views is not None or teacher_outputs is not None:
             raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
         batches = dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
-        return _parts(batches.skip(first_step), *replicas)
+        return _untuned(_parts(batches.skip(first_step), *replicas))
     show = _view(dataset)
     count = len(dataset.train)
 
@@ -83,7 +83,20 @@ def training_pipeline(
 
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
     pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
-    return pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    pipeline = pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE)
+    return _untuned(pipeline.prefetch(tf.data.AUTOTUNE))
+
+
+def _untuned(pipeline: Any) -> Any:
+    """Returns the pipeline without TensorFlow's tuning thread; AUTOTUNE is one call per core.
+
+    `fit` drops an iterator before its data ends, which waits for that thread: up to a minute.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return pipeline.with_options(options)
 
 
 def _parts(batches: Any, first: int, count: int, total: int) -> Any:
@@ -178,7 +191,7 @@ def evaluation_pipeline(
     # Each worker of a cluster must take its part of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return pipeline.with_options(options)
+    return _untuned(pipeline.with_options(options))
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:

@@ -101,6 +101,15 @@ def test_evaluation_pipeline_is_in_order_and_normalized(digits):
     )
 
 
+def test_no_pipeline_starts_the_tuning_thread(digits):
+    """Iterators that are dropped before their end wait for it, up to a minute."""
+    for pipeline in (
+        data.training_pipeline(digits, batch_size=100, epochs=1, seed=0),
+        data.evaluation_pipeline(digits, digits.test, 100),
+    ):
+        assert pipeline.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

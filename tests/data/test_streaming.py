@@ -67,6 +67,14 @@ def test_gray_and_cmyk_decode_to_the_pixels_they_were():
         assert np.abs(found.astype(float) - expected).mean() < 6, mode
 
 
+def test_no_pipeline_starts_the_tuning_thread(dataset):
+    for pipeline in (
+        data.training_pipeline(dataset, batch_size=16, epochs=1, seed=0),
+        data.evaluation_pipeline(dataset, dataset.validation, 16),
+    ):
+        assert pipeline.options().autotune.enabled is False
+
+
 def test_epochs_differ_repeat_and_resume(dataset):
     first, again, other = batches(dataset), batches(dataset), batches(dataset, seed=2)
     assert [len(labels) for _, labels in first] == [16, 16, 16, 6] * 2
