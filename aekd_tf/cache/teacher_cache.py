@@ -323,6 +323,9 @@ class TeacherCache:
             batches = iter(
                 data.view_pipeline(self.dataset, views, self.views.seed, self.batch_size)
             )
+        # One trace for all batch sizes: many teachers with few batches each would look like
+        # one function that is traced again and again, which TensorFlow warns of.
+        forward = forward.get_concrete_function(batches.element_spec)
         steps = -(-self._examples // self.batch_size)
         for _ in views:
             parts = [

@@ -306,6 +306,16 @@ def test_teachers_files_are_loaded_only_to_compute(tmp_path, dataset, networks, 
         again.fill(paths, NAMES)
 
 
+def test_many_teachers_are_no_retracing(tmp_path, dataset, elementwise_networks, monkeypatch):
+    """TensorFlow warns of code that is traced in most of its calls."""
+    warned = []
+    monkeypatch.setattr(tf.get_logger(), "warning", lambda text, *args: warned.append(text))
+    cache = TeacherCache(tmp_path, dataset, Views(1), batch_size=64)
+    teachers = [elementwise_networks[0]] * 8
+    cache.fill(teachers, [f"teacher_{number}" for number in range(8)])
+    assert not warned
+
+
 def test_test_images_are_cached_as_they_are(tmp_path, dataset, networks):
     views = Views(1, dtype="float32")
     cache = TeacherCache(tmp_path, dataset, views, batch_size=64, split="test")
