@@ -78,6 +78,13 @@ def write(
         if foreign:
             operations = list(dict.fromkeys(name.removeprefix("Flex") for name in foreign))
             raise refusal("not_in_litert", name=exported.name, operations=operations)
+        graph = schema.Model.GetRootAs(Path(path).read_bytes()).Subgraphs(0)
+        ends = {"an input": graph.InputsAsNumpy(), "an output": graph.OutputsAsNumpy()}
+        for place, tensors in ends.items():
+            if "inference_input_type" in options and any(
+                _is_float(graph.Tensors(i)) for i in tensors
+            ):
+                raise refusal("integer_io_float", place=place, name=exported.name)
 
 
 def quantization(

@@ -44,6 +44,12 @@ EXPORT = {
         "quantize='int8', or leave integer_io out",
         "Without int8 activations there are no scales for integer inputs and outputs.",
     ),
+    "integer_io_float": Refusal(
+        "integer_io=True, but {place} of the file stays float32, because quantization-aware "
+        "student {name} has no ranges for what preprocessing takes: leave out preprocessing or "
+        "integer_io",
+        "The device would have to give float32 numbers to a file that was asked for without.",
+    ),
     "threads": Refusal(
         "threads is {threads!r}: give a whole number of at least 1",
         "The latency would be measured with another number of threads than the report says.",

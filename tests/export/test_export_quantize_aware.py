@@ -41,6 +41,16 @@ def test_nothing_is_left_in_float_and_the_answers_are_the_student_s(made, tmp_pa
     assert {np.dtype(each["dtype"]).name for each in details} == {"int8", "int32"} | ends
 
 
+def test_no_ranges_for_what_preprocessing_takes(made, tmp_path):
+    aware, x, _ = made
+    options = {"format": "litert", "quantize": "int8", "preprocessing": keras.layers.Rescaling(2.0)}
+    with refused("an input of the file stays float32"):
+        export_student(aware, tmp_path / "s.tflite", integer_io=True, check_with=x, **options)
+    assert not list(tmp_path.iterdir())
+    report = export_student(aware, tmp_path / "s.tflite", check_with=x, **options)
+    assert any(name.startswith("MUL") for name in report["float_layers"])
+
+
 def test_a_loaded_student_gives_the_same_file(made, tmp_path):
     aware, x, _ = made
     aware.save(tmp_path / "student.keras")
