@@ -39,6 +39,7 @@ from tqdm import tqdm
 from aekd_tf import data, files, models
 from aekd_tf.cache.batches import CachedTeachers
 from aekd_tf.distiller import EnsembleDistiller
+from aekd_tf.experiments.compare.run import shrunk
 from aekd_tf.experiments.compare.teachers import TeacherOutputs
 from aekd_tf.experiments.compare.training import Accuracy, Trainer
 from aekd_tf.experiments.compare.weightings import WEIGHTINGS, HeldOut
@@ -65,6 +66,8 @@ class Evidence:
         self.dataset = data.load(
             plan.dataset, data_dir=data_dir, train_examples=self.recipe.train_examples
         )
+        if self.recipe.image_size is not None:
+            self.dataset = shrunk(self.dataset, self.recipe.image_size)
         assert len(self.dataset.test) == plan.test
         self.work = os.path.join(work, plan.name)
         self.teachers_dir = os.path.join(work, f"{plan.dataset}_teachers")

@@ -139,8 +139,11 @@ def section(results: Results) -> str:
     finished = f"{len(results.rows)} of {count} rows are finished"
     if results.rows:
         finished += f", after {hours:.1f} hours without the teachers' training"
+    pixels = (
+        "" if recipe.image_size is None else f" of {recipe.image_size}x{recipe.image_size} pixels"
+    )
     design = (
-        f"{recipe.train_examples:,} training images, {VALIDATION_EXAMPLES[plan.dataset]:,} "
+        f"{recipe.train_examples:,} training images{pixels}, {VALIDATION_EXAMPLES[plan.dataset]:,} "
         f"held-out and {plan.test:,} test images; {recipe.size} `{recipe.teacher}` teachers of "
         f"{recipe.teacher_epochs} epochs. Students are `{recipe.student}` of {recipe.epochs} "
         f"epochs, and the second training has {plan.second_epochs}. {finished}."

@@ -76,7 +76,7 @@ class Row:
 COLUMNS = [field.name for kind in (Key, Row) for field in dataclasses.fields(kind)]
 Rows = dict[Key, Row]
 _DIGITS = dataclasses.replace(RECIPES["digits"], size=len(TEACHERS))
-_CIFAR = dataclasses.replace(RECIPES["cifar10"], size=len(TEACHERS), image_size=None)
+_CIFAR = dataclasses.replace(RECIPES["cifar10"], size=len(TEACHERS))
 _MOBILE = dataclasses.replace(_CIFAR, student="mobilenetv2", learning_rate=0.01)
 PLANS = {
     plan.name: plan
