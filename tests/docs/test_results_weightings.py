@@ -111,7 +111,7 @@ def test_every_weighting_has_a_line_in_the_picture(write):
     assert labels[3].startswith("their share in the average")
 
 
-def test_a_safe_default_is_called_safe(write, values, tmp_path):
+def test_a_safe_default_is_called_safe(write, values, committed, tmp_path):
     gains = {"agreed": 4.0, "oracle": 4.0, "stacked": 2.0, "aekd": -5.0}
     story = made(tmp_path, lambda setting, name: gains.get(name, 0.0))
     numbers = values(story)
@@ -130,6 +130,8 @@ def test_a_safe_default_is_called_safe(write, values, tmp_path):
     assert numbers["finished"] == "736 of 736 students are finished."
     row = next(line for line in numbers["readme_table"].splitlines() if "80% random" in line)
     assert "| *-5.0 +- 0.0* (-1.25) | **+4.0 +- 0.0** (1.00) | **+4.0 +- 0.0** |" in row
+    others = (*write.OTHERS, write.TRIED)
+    numbers |= {key: text for key, text in committed.items() if key.startswith(others)}
     text = write.readme(numbers, README)
     for each in (write.build(numbers).split("## Tried")[0], text):
         assert write.UNKNOWN not in each
