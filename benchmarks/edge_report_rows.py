@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
 
-from aekd_tf import files
+from aekd_tf.experiments.command import results_file
 from aekd_tf.experiments.compare.recipes import RECIPES, Recipe
 
 TEACHERS, VOTE = ("teacher_0", "teacher_1", "teacher_2"), "vote"
@@ -90,34 +88,27 @@ PLANS = {
 
 def read(path: Path) -> Rows:
     """Returns the rows of a file, none if it is missing."""
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        Key(row["variant"], int(row["seed"]) if row["seed"] else None): Row(
-            float(row["accuracy"]),
-            int(row["bytes"]) if row["bytes"] else None,
-            float(row["latency_ms"]) if row["latency_ms"] else None,
-            float(row["seconds"]),
-        )
-        for row in rows
-    }
+    return results_file.read(str(path), COLUMNS, _parse)
+
+
+def _parse(row: dict[str, str]) -> tuple[Key, Row]:
+    size = int(row["bytes"]) if row["bytes"] else None
+    latency = float(row["latency_ms"]) if row["latency_ms"] else None
+    key = Key(row["variant"], int(row["seed"]) if row["seed"] else None)
+    return key, Row(float(row["accuracy"]), size, latency, float(row["seconds"]))
 
 
 def write(rows: Rows, path: Path) -> None:
     """Writes the file whole or not at all, the teachers first and then each seed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for key, row in sorted(
         rows.items(), key=lambda pair: -1 if pair[0].seed is None else pair[0].seed
     ):
         latency = row.latency_ms and round(row.latency_ms, 5)
-        writer.writerow(
+        lines.append(
             [key.variant, key.seed, f"{row.accuracy:.6g}", row.bytes, latency, row.seconds]
         )
-    files.write_text(str(path), text.getvalue())
+    results_file.write(str(path), COLUMNS, lines)
 
 
 class Results:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import os
 
-from aekd_tf import files
-from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command import results_file
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -45,35 +41,20 @@ def read(path: str) -> Results:
     Raises:
         UserError: the file cannot be read.
     """
-    if not os.path.exists(path):
-        return {}
-    results = {}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != _COLUMNS:
-                raise ValueError(f"its columns are {reader.fieldnames}")
-            for row in reader:
-                cell = Cell(row["setting"], row["weighting"], int(row["seed"]))
-                weights = tuple(float(weight) for weight in row["weights"].split())
-                accuracy, seconds = float(row["test_accuracy"]), float(row["seconds"])
-                results[cell] = Result(accuracy, weights, seconds)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): correct the line, or delete it to have its cell "
-            "computed anew"
-        ) from error
-    return results
+    return results_file.read(path, _COLUMNS, _parse)
+
+
+def _parse(row: dict[str, str]) -> tuple[Cell, Result]:
+    weights = tuple(float(weight) for weight in row["weights"].split())
+    result = Result(float(row["test_accuracy"]), weights, float(row["seconds"]))
+    return Cell(row["setting"], row["weighting"], int(row["seed"])), result
 
 
 def write(results: Results, path: str) -> None:
     """Writes the file whole or not at all, cells in order."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows = []
     for cell, result in sorted(results.items()):
         weights = " ".join(f"{weight:.4f}" for weight in result.weights)
-        writer.writerow(
-            [*dataclasses.astuple(cell), f"{result.test_accuracy:.6g}", weights, result.seconds]
-        )
-    files.write_text(path, text.getvalue())
+        accuracy = f"{result.test_accuracy:.6g}"
+        rows.append([*dataclasses.astuple(cell), accuracy, weights, result.seconds])
+    results_file.write(path, _COLUMNS, rows)

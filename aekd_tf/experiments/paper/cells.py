@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import os
 from typing import Any
 
-from aekd_tf import files
-from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command import results_file
 from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 
 
@@ -76,6 +72,8 @@ class Result:
     seconds: float
 
 
+_CELL = [field.name for field in dataclasses.fields(Cell)]
+_RESULT = [field.name for field in dataclasses.fields(Result)]
 _KINDS: dict[str, Any] = {"size": int, "seed": int, "normalize": lambda text: text == "True"}
 # Starts the hint weight of a candidate.
 CANDIDATE = f"{CROSS_VALIDATION}="
@@ -88,30 +86,17 @@ def read(path: str) -> dict[Cell, Result]:
     Raises:
         UserError: the file cannot be read.
     """
-    if not os.path.exists(path):
-        return {}
-    results = {}
-    cell_names = [field.name for field in dataclasses.fields(Cell)]
-    result_names = [field.name for field in dataclasses.fields(Result)]
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != [*cell_names, *result_names]:
-                raise ValueError(f"its columns are {reader.fieldnames}")
-            for row in reader:
-                given: dict[str, Any] = {n: _KINDS.get(n, str)(row[n]) for n in cell_names}
-                given["tolerance"] = float(row["tolerance"]) if row["tolerance"] else None
-                given["hint_weight"] = _hint_weight(row["hint_weight"])
-                values: dict[str, Any] = {
-                    name: row[name] if name in _TEXTS else float(row[name]) for name in result_names
-                }
-                results[Cell(**given)] = Result(**values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): correct the line, or delete it to have its cell "
-            "computed anew"
-        ) from error
-    return results
+    return results_file.read(path, [*_CELL, *_RESULT], _parse)
+
+
+def _parse(row: dict[str, str]) -> tuple[Cell, Result]:
+    given: dict[str, Any] = {name: _KINDS.get(name, str)(row[name]) for name in _CELL}
+    given["tolerance"] = float(row["tolerance"]) if row["tolerance"] else None
+    given["hint_weight"] = _hint_weight(row["hint_weight"])
+    values: dict[str, Any] = {
+        name: row[name] if name in _TEXTS else float(row[name]) for name in _RESULT
+    }
+    return Cell(**given), Result(**values)
 
 
 def _hint_weight(text: str) -> float | str | None:
@@ -125,14 +110,9 @@ def _hint_weight(text: str) -> float | str | None:
 
 def write(results: dict[Cell, Result], path: str) -> None:
     """Writes the file whole or not at all, cells in order."""
-    names = [field.name for kind in (Cell, Result) for field in dataclasses.fields(kind)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for cell in sorted(results, key=sort_key):
-        row = (*dataclasses.astuple(cell), *dataclasses.astuple(results[cell]))
-        writer.writerow(["" if value is None else value for value in row])
-    files.write_text(path, text.getvalue())
+    cells = sorted(results, key=sort_key)
+    rows = [(*dataclasses.astuple(cell), *dataclasses.astuple(results[cell])) for cell in cells]
+    results_file.write(path, [*_CELL, *_RESULT], rows)
 
 
 def sort_key(cell: Cell) -> list[str]:
