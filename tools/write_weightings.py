@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 RUNS = DOCS / "results" / "weightings"
 PRESET = "mnist1d"
-OTHERS: tuple[str, ...] = ("mnist1d_others",)
+OTHERS: tuple[str, ...] = ("mnist1d_others", "digits")
 TRIED = "mnist1d_tried"
 DATA = {"mnist1d": "MNIST-1D", "digits": "digits", "cifar10": "CIFAR-10"}
 TITLES = {
@@ -87,17 +87,20 @@ def titled(story: Story, setting: str) -> str:
 
 
 def safety(stories: Sequence[Story], weighting: str, reasons: bool = True) -> str:
-    """Returns the sentence about the settings in which a weighting is not safe."""
+    """Returns the sentence about the settings in which a weighting is not safe.
+
+    Each has the reasons why, or else the difference to AVER in points.
+    """
     known = {
-        titled(story, name): faults
+        titled(story, name): (faults, story.minus(name, weighting))
         for story in stories
         for name in story.compared
         for faults in [story.faults(name, weighting)]
         if faults is not None
     }
     unsafe = [
-        f"{name} ({' and '.join(faults)})" if reasons else name
-        for name, faults in known.items()
+        f"{name} ({' and '.join(faults)})" if reasons else f"{name}, {points(differences)}"
+        for name, (faults, differences) in known.items()
         if faults
     ]
     title, count = capital(TITLES[weighting]), len(known)
