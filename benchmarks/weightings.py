@@ -34,7 +34,7 @@ from aekd_tf.experiments.paper.render import markdown_table
 from aekd_tf.files import write_text
 
 TEACHERS, BATCH, CLASSES = 10, 64, 100
-TURNS, STEPS = 12, 3
+TURNS, STEPS = 24, 3
 
 WEIGHTINGS = {
     "average": lambda: "average",
