@@ -90,8 +90,8 @@ def define() -> Flags:
         "string",
         "preset",
         "mnist1d",
-        f"What is compared: {', '.join(PRESETS)}. mnist1d takes about an hour on two CPU cores, "
-        "quick some minutes.",
+        f"What is compared: {', '.join(PRESETS)}. mnist1d takes about an hour and a half on two "
+        "CPU cores, quick some minutes.",
     )
     add("list", "weightings", None, f"{', '.join(weightings.NAMES)}. Unset: the preset's.")
     add("list", "settings", None, f"{', '.join(SETTINGS)}. Unset: the preset's.")
