@@ -108,7 +108,8 @@ def safety(stories: Sequence[Story], weighting: str, reasons: bool = True) -> st
         return f"Whether {TITLES[weighting]} is safe is {UNKNOWN}."
     if not unsafe:
         return f"{title} is safe in all settings ({count} of {count})."
-    return f"{title} is not safe in {len(unsafe)} of {count} settings: {'; '.join(unsafe)}."
+    unit = "" if reasons else " (minus AVER, points)"
+    return f"{title} is not safe in {len(unsafe)} of {count} settings{unit}: {'; '.join(unsafe)}."
 
 
 def halves(story: Story) -> dict[str, str]:

@@ -88,7 +88,7 @@ def training_pipeline(
 
 
 def _untuned(pipeline: Any) -> Any:
-    """Returns the pipeline without TensorFlow's tuning thread; AUTOTUNE is one call per core.
+    """Returns the pipeline without TensorFlow's tuning thread.
 
     `fit` drops an iterator before its data ends, which waits for that thread: up to a minute.
     """

@@ -48,7 +48,8 @@ def write(
         options: settings of the LiteRT converter, from `quantization`.
 
     Raises:
-        ValueError: the format has no counterpart for an operation of the model.
+        ValueError: the format has no counterpart for an operation of the model, or no integers
+            for its inputs or outputs.
     """
     if batch_of_one:
         specs = [keras.InputSpec(shape=(1, *t.shape[1:]), dtype=t.dtype, name=t.name)
@@ -78,12 +79,11 @@ def write(
         if foreign:
             operations = list(dict.fromkeys(name.removeprefix("Flex") for name in foreign))
             raise refusal("not_in_litert", name=exported.name, operations=operations)
+    if "inference_input_type" in options:
         graph = schema.Model.GetRootAs(Path(path).read_bytes()).Subgraphs(0)
         ends = {"an input": graph.InputsAsNumpy(), "an output": graph.OutputsAsNumpy()}
         for place, tensors in ends.items():
-            if "inference_input_type" in options and any(
-                _is_float(graph.Tensors(i)) for i in tensors
-            ):
+            if any(_is_float(graph.Tensors(index)) for index in tensors):
                 raise refusal("integer_io_float", place=place, name=exported.name)
 
 

@@ -159,8 +159,8 @@ def test_other_data_count_too(write, tmp_path):
     other = Story("cifar10", str(tmp_path / "cifar10"))
     text = write.safety([story, other], "auto", reasons=False)
     assert text == (
-        "The default is not safe in 1 of 7 settings: 5 specialists of half the classes (CIFAR-10), "
-        "-10.0 +- 0.0."
+        "The default is not safe in 1 of 7 settings (minus AVER, points): 5 specialists of half "
+        "the classes (CIFAR-10), -10.0 +- 0.0."
     )
 
 
