@@ -27,7 +27,8 @@ class Recipe:
         views: augmented views per example, 1 without augmentation.
         temperature, kd_weight: of the distillation loss.
         l2: weight decay, as part of the gradient.
-        jit_compile: whether XLA compiles whole steps, which pays for tiny networks.
+        jit_compile: whether XLA compiles whole steps and each operation has one thread, which
+            pays for tiny networks.
     """
 
     student: str
