@@ -78,12 +78,14 @@ class Sweep:
         setting = SETTINGS[cell.setting]
         outputs = self._outputs(setting)
         batches = self._batches(setting, outputs["train"], cell.seed)
-        network, history = self._trainer_of(cell, outputs).train(cell.seed, batches)
+        keep = cell.seed == _SEED_WITH_TRAJECTORY
+        trainer = self._trainer_of(cell, outputs)
+        network, history = trainer.train(cell.seed, batches, per_epoch=keep)
         if not np.isfinite(history["loss"][-1]):
             raise UserError(f"the student of {cell} has diverged: its loss is not finite")
         columns = [history[f"teacher_weight_{index}"] for index in range(self.recipe.size)]
         weights = np.stack(columns, 1)
-        if cell.seed == _SEED_WITH_TRAJECTORY:
+        if keep:
             self._keep_trajectory(cell, weights)
         seconds = round(time.monotonic() - begun, 2)
         return Result(self._accuracy(network), tuple(weights.mean(0).tolist()), seconds)
