@@ -24,13 +24,21 @@ def made():
     return aware, x, y
 
 
-@pytest.mark.parametrize("integer_io", [False, True])
-def test_nothing_is_left_in_float_and_the_answers_are_the_student_s(made, tmp_path, integer_io):
+@pytest.fixture(scope="module")
+def files(made, tmp_path_factory):
+    """The student's file with float and with integer inputs and outputs, and their reports."""
     aware, x, y = made
-    path = tmp_path / "student.tflite"
-    report = export_student(
-        aware, path, format="litert", quantize="int8", integer_io=integer_io, check_with=(x, y)
-    )
+    options = {"format": "litert", "quantize": "int8", "check_with": (x, y)}
+    found = {}
+    for integer_io in (False, True):
+        path = tmp_path_factory.mktemp("files") / "student.tflite"
+        found[integer_io] = path, export_student(aware, path, integer_io=integer_io, **options)
+    return found
+
+
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_nothing_is_left_in_float_and_the_answers_are_the_student_s(made, files, integer_io):
+    (aware, x, y), (path, report) = made, files[integer_io]
     assert report["checked"] == "120 examples of check_with"
     assert report["agreement"] >= 0.99
     assert report["float_layers"] == []
@@ -51,26 +59,28 @@ def test_no_ranges_for_what_preprocessing_takes(made, tmp_path):
     assert any(name.startswith("MUL") for name in report["float_layers"])
 
 
-def test_a_loaded_student_gives_the_same_file(made, tmp_path):
-    aware, x, _ = made
+def test_a_loaded_student_gives_the_same_file(made, files, tmp_path):
+    """Calibration data that are given all the same change nothing."""
+    aware, x, y = made
     aware.save(tmp_path / "student.keras")
     loaded = keras.models.load_model(tmp_path / "student.keras")
-    files = []
-    for name, student in (("first", aware), ("second", loaded)):
-        path = tmp_path / f"{name}.tflite"
-        export_student(student, path, format="litert", quantize="int8", check_with=x)
-        interpreter = Interpreter(str(path))
+    path = tmp_path / "student.tflite"
+    options = {"format": "litert", "quantize": "int8", "check_with": (x, y)}
+    report = export_student(loaded, path, calibration=100 * x[:10], **options)
+    assert report["accuracy"] == files[False][1]["accuracy"]
+    outputs = []
+    for file in (path, files[False][0]):
+        interpreter = Interpreter(str(file))
         (given,), (got,) = interpreter.get_input_details(), interpreter.get_output_details()
         interpreter.resize_tensor_input(given["index"], x.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], x)
         interpreter.invoke()
-        files.append(interpreter.get_tensor(got["index"]))
-    np.testing.assert_array_equal(*files)
+        outputs.append(interpreter.get_tensor(got["index"]))
+    np.testing.assert_array_equal(*outputs)
 
 
 def test_it_learns_with_teachers_and_the_distiller_is_exported(made, tmp_path):
-    """Calibration data that are given all the same change nothing."""
     aware, x, y = made
     student = keras.models.clone_model(aware)
     student.set_weights(aware.get_weights())
@@ -79,14 +89,9 @@ def test_it_learns_with_teachers_and_the_distiller_is_exported(made, tmp_path):
     distiller.compile(keras.optimizers.SGD(0.01), loss)
     distiller.fit(x, y, batch_size=40, verbose=0)
     options = {"format": "litert", "quantize": "int8", "check_with": (x, y)}
-    reports = [
-        export_student(distiller, tmp_path / "student.tflite", calibration=data, **options)
-        for data in (None, 100 * x[:10])
-    ]
-    for report in reports:
-        assert report["agreement"] >= 0.99
-        assert report["float_layers"] == []
-    assert reports[0]["accuracy"] == reports[1]["accuracy"]
+    report = export_student(distiller, tmp_path / "student.tflite", **options)
+    assert report["agreement"] >= 0.99
+    assert report["float_layers"] == []
 
 
 def test_another_converter_that_knows_no_such_rounding_is_found_out(made, tmp_path):
