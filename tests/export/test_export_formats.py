@@ -42,7 +42,21 @@ MAKERS = {
     "text": students.text,
     **{name: lambda name=name: network(name) for name in NETWORKS},
 }
-ALL = [pytest.param(name, marks=pytest.mark.slow if name in NETWORKS else ()) for name in MAKERS]
+# Of texts the hardest cells always run.
+ALWAYS = [
+    *(("two_inputs", cell) for cell in CELLS),
+    *(("text", cell) for cell in (CELLS[1], CELLS[2], CELLS[-1])),
+]
+ALL = [
+    pytest.param(
+        name,
+        cell,
+        marks=() if (name, cell) in ALWAYS else pytest.mark.slow,
+        id="-".join(map(str, (name, *cell))),
+    )
+    for name in MAKERS
+    for cell in CELLS
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +71,7 @@ def made():
     return student
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(map(str, cell)))
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "cell"), ALL)
 def test_every_cell(made, tmp_path, name, cell):
     student, (form, quantize, integer_io) = made(name), cell
     x, y = students.data(student)

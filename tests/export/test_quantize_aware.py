@@ -88,6 +88,7 @@ STUDENTS = {
     "numbers": of_numbers,
     "signals": of_signals,
 }
+SHORT = [name for name in STUDENTS if name != "plain stack"]
 NETWORKS = ("resnet20", "resnet8x4", "wrn_16_1", "vgg8", "mobilenetv2", "imagenet_resnet18")
 
 
@@ -144,7 +145,7 @@ def check(model, path, *, classes=True):
         assert np.mean(found.argmax(1) == simulated.argmax(1)) >= 0.99
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize("name", [pytest.param("plain stack", marks=pytest.mark.slow), *SHORT])
 def test_the_file_computes_what_the_training_saw(aware, tmp_path, name):
     # Untrained, the one with all layers often gives two classes the same logit.
     check(aware(name), tmp_path / "student.tflite", classes=name != "all layers")
