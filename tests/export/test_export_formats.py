@@ -41,11 +41,9 @@ MAKERS = {
     "text": students.text,
     **{name: lambda name=name: network(name) for name in NETWORKS},
 }
-# Of texts the hardest cells always run.
-ALWAYS = [
-    *(("two_inputs", cell) for cell in CELLS),
-    *(("text", cell) for cell in (CELLS[1], CELLS[2], CELLS[-1])),
-]
+# Each cell runs always with one of the small students.
+TEXT = ("onnx", None, False), ("litert", "dynamic", False), ("litert", "int8", True)
+ALWAYS = [("text" if cell in TEXT else "two_inputs", cell) for cell in CELLS]
 ALL = [
     pytest.param(
         name,
