@@ -171,6 +171,7 @@ def trained(teachers, dataset, directory, stop=0):
     return [*model.get_weights(), *best.restored().get_weights()], watch
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_bit_for_bit(teachers, dataset, tmp_path):
     expected, watch = trained(teachers, dataset, tmp_path)
     assert watch.frozen == [0.0] * 18 + [1.0] * 2
