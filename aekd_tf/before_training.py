@@ -26,7 +26,7 @@ from aekd_tf.outputs import (
 )
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
-from aekd_tf.teachers.ensemble import TeacherEnsemble, frozen
+from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.readiness import check_separate
 from aekd_tf.terms.heads import head_of
 from aekd_tf.training.replicas import batch_size
@@ -184,8 +184,8 @@ def check_outputs(
             if are_probabilities(cached[:, index]):
                 raise refusal("cached_probabilities", index=index)
     elif first and isinstance(teachers, TeacherEnsemble):
-        for index, teacher in enumerate(teachers):
-            _check_teacher(index, teacher, x, head, loss.takes_logits)
+        for index in range(len(teachers)):
+            _check_teacher(index, teachers, x, head, loss.takes_logits)
     if first and isinstance(teachers, TeacherEnsemble):
         teachers.settle(loss.name, head)
     return known
@@ -212,10 +212,13 @@ def _loss_of_output(compiled: Any, key: Any, student: keras.Model) -> Any:
     return of_output(compiled, key, student) if several else compiled
 
 
-def _check_teacher(index: int, teacher: keras.Model, x: Any, head: str, takes_logits: bool) -> None:
+def _check_teacher(
+    index: int, teachers: TeacherEnsemble, x: Any, head: str, takes_logits: bool
+) -> None:
+    teacher = teachers[index]
     adapted = isinstance(teacher, TeacherAdapter)
     try:
-        outputs = teacher.model_outputs(x, training=False) if adapted else frozen(teacher, x)
+        outputs = teachers.raw_outputs(index, x)
     except Exception as error:  # Keras and TensorFlow have many ways to refuse inputs
         shapes = ", ".join(str(tuple(part.shape[1:])) for part in keras.tree.flatten(x))
         raise refusal(

@@ -70,6 +70,23 @@ def made_by(tensor: Any) -> tuple[Any, list[Any]]:
     return history.operation, list(node.input_tensors)
 
 
+def producer(tensor: Any) -> tuple[Any, int]:
+    """Returns the call that gave a tensor of a functional model, and which output it is."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index], history.tensor_index
+
+
+def call_arguments(node: Any) -> tuple[Any, Any]:
+    """Returns the arguments of a call in a functional model, in order and by name."""
+    return node.arguments.args, node.arguments.kwargs
+
+
+def structures(model: keras.Model) -> tuple[Any, Any]:
+    """Returns the inputs and the outputs of a functional model, as they were given."""
+    graph = getattr(model, "_functional", None) or model  # a Sequential keeps one
+    return graph._inputs_struct, graph._outputs_struct
+
+
 def output_index(tensor: Any) -> int:
     """Returns which of its operation's outputs a tensor of a functional model is."""
     return tensor._keras_history.tensor_index
@@ -103,6 +120,13 @@ def make_variables(model: keras.Model, batch: Any) -> None:
         metrics.build(y, model.compute_output_spec(x, training=False))
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def in_xla() -> bool:
+    """Returns whether the graph that is being traced will be compiled by XLA."""
+    from tensorflow.python.ops import control_flow_util
+
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 class BuiltFromOneReplica(keras.Model):

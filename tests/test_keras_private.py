@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from aekd_tf import keras_private
 from aekd_tf.teachers import folding
@@ -41,6 +42,11 @@ def test_every_private_attribute_is_there():
     has(model.get_layer("norm"), "_inbound_nodes")
     has(model.get_layer("norm"), "_outbound_nodes")
     has(model.get_layer("norm")._inbound_nodes[0], "operation")
+    has(model.get_layer("norm")._inbound_nodes[0], "arguments")
+    for name in ("_inputs_struct", "_outputs_struct"):
+        has(model, name)
+        has(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])._functional, name)
+    has(control_flow_util, "GraphOrParentsInXlaContext")
     has(keras.optimizers.SGD(), "_clip_gradients")
     has(tf.distribute.get_strategy().extended, "_in_multi_worker_mode")
     layer = keras.layers.Dense(1)
@@ -69,6 +75,19 @@ def test_they_do_what_they_say():
     assert clipped.numpy() == 0.5
     assert len(keras_private.inbound_nodes(model.get_layer("norm"))) == 1
     assert keras_private.output_index(model.outputs[0]) == 0
+    call, index = keras_private.producer(model.outputs[0])
+    assert (call.operation, index) == (model.layers[-1], 0)
+    (taken,), named = keras_private.call_arguments(call)
+    assert taken is model.layers[-2].output
+    assert not named
+    # One input is kept in a list by a model, and alone by a Sequential.
+    found = [keras.tree.flatten(part)[0] for part in keras_private.structures(model)]
+    assert [id(part) for part in found] == [id(model.inputs[0]), id(model.outputs[0])]
+    seen = []
+    for compiled in (False, True):
+        f = tf.function(lambda: seen.append(keras_private.in_xla()), jit_compile=compiled)
+        f()
+    assert seen == [False, True]
     assert not keras_private.in_cluster(tf.distribute.get_strategy())
 
 

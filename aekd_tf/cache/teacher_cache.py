@@ -30,6 +30,7 @@ from aekd_tf.names import HEADS
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.teachers.identity import TeacherSource
 from aekd_tf.terms.capture import feature_shape
 from aekd_tf.terms.hints import Hints, find_layer, listed
@@ -171,6 +172,7 @@ class TeacherCache:
             if list(names).count(name) > 1:
                 raise refusal("same_name", name=name)
         os.makedirs(self.directory, exist_ok=True)
+        forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = TeacherSource(teacher, safe_mode)
             layers = self._layers(index, len(teachers))
@@ -179,7 +181,7 @@ class TeacherCache:
             missing = sorted({view for file in files for view in file.missing()})
             if missing:
                 computed += len(missing)
-                outputs = self._outputs(self._forward(source.model, layers), missing)
+                outputs = self._outputs(self._forward(source.model, layers, forwards), missing)
                 shown = tqdm(
                     missing,
                     desc=f"outputs of {name}",
@@ -298,20 +300,22 @@ class TeacherCache:
         )
         return pooled_shape(shape, hints.pooling)[1:]
 
-    def _forward(self, teacher: keras.Model, layers: Sequence[str]) -> Any:
-        """Returns a traced function of images: logits, then a pooled feature map per hint."""
+    def _forward(self, teacher: keras.Model, layers: Sequence[str], forwards: Forwards) -> Any:
+        """Returns a function of images that is traced: logits, then a pooled map per hint."""
         ensemble = TeacherEnsemble([teacher], head=self.head)
-        if not layers:
-            return tf.function(lambda images: [ensemble.logits(images)[0]], autograph=False)
+        ensemble.share(forwards)
         found = [[find_layer(teacher, layer)] for layer in layers]
 
         def forward(images: tf.Tensor) -> list[tf.Tensor]:
+            if not layers:
+                return [ensemble.logits(images)[0]]
             logits, maps = ensemble.logits_and_features(images, found)
             pairs = zip(maps, self.hints, strict=True)
             pooled_maps = [pooled(features[0], hints.pooling) for features, hints in pairs]
             return [logits[0], *(tf.cast(features, tf.float32) for features in pooled_maps)]
 
-        return tf.function(forward, autograph=False)
+        own = forwards.kind(teacher) is None
+        return tf.function(forward, autograph=False) if own else forward
 
     def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
         """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
@@ -323,9 +327,10 @@ class TeacherCache:
             batches = iter(
                 data.view_pipeline(self.dataset, views, self.views.seed, self.batch_size)
             )
-        # One trace for all batch sizes: many teachers with few batches each would look like
-        # one function that is traced again and again, which TensorFlow warns of.
-        forward = forward.get_concrete_function(batches.element_spec)
+        if hasattr(forward, "get_concrete_function"):
+            # One trace for all batch sizes: many teachers with few batches each would look like
+            # one function that is traced again and again, which TensorFlow warns of.
+            forward = forward.get_concrete_function(batches.element_spec)
         steps = -(-self._examples // self.batch_size)
         for _ in views:
             parts = [

@@ -16,10 +16,9 @@ from aekd_tf.names import HEAD_TITLES, HEADS, VOTES
 from aekd_tf.outputs import squashing
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.adapter import TeacherAdapter
-from aekd_tf.teachers.folding import folded_batch_norm
+from aekd_tf.teachers.forwards import Forwards, own
 from aekd_tf.teachers.readiness import check_built, check_models
 from aekd_tf.teachers.votes import accuracies, errors, of_labels, vote_scores
-from aekd_tf.terms.capture import with_features
 
 
 class TeacherEnsemble:
@@ -70,12 +69,17 @@ class TeacherEnsemble:
         self._teachers = tuple(models)
         # Whether the weights are yet to be loaded: a configuration has none.
         self._pending = pending and any(model.variables for model in models)
+        self._forwards, self._among_others = Forwards(), False
         self.traced_logits = tf.function(self.logits, autograph=False)
 
     @property
     def pending(self) -> bool:
         """Whether the teachers' weights are yet to be loaded."""
         return self._pending
+
+    def share(self, forwards: Forwards) -> None:
+        """Traces with other ensembles: their teachers of one architecture share a graph."""
+        self._forwards, self._among_others = forwards, True
 
     def loaded(self) -> None:
         """Notes that the teachers' weights are loaded."""
@@ -112,7 +116,7 @@ class TeacherEnsemble:
         Raises:
             ValueError: teachers whose class counts differ; the message names each shape.
         """
-        return self._stacked([frozen(teacher, inputs) for teacher in self])
+        return self._stacked([self._run(teacher, inputs)[0] for teacher in self])
 
     def logits_and_features(
         self, inputs: Any, layers: Sequence[Sequence[keras.layers.Layer]]
@@ -128,12 +132,32 @@ class TeacherEnsemble:
         """
         outputs, maps = [], []
         for index, teacher in enumerate(self):
-            own = [each[index] for each in layers]
-            with folded_batch_norm(teacher, keep=own):
-                output, features = with_features(teacher, own, inputs, training=False)
+            output, features = self._run(teacher, inputs, [each[index] for each in layers])
             outputs.append(output)
             maps.append([tf.stop_gradient(part) for part in features])
         return self._stacked(outputs), [list(each) for each in zip(*maps, strict=True)]
+
+    @tf.autograph.experimental.do_not_convert
+    def _run(
+        self, teacher: keras.Model, inputs: Any, layers: Sequence[keras.layers.Layer] = ()
+    ) -> tuple[Any, list[tf.Tensor]]:
+        """Returns a teacher's outputs in inference mode and those of its layers."""
+        if tf.executing_eagerly() and not self._among_others:
+            return own(teacher, inputs, layers)
+        run = self._forwards.shared if self._alike(teacher) else own
+        return run(teacher, inputs, layers)
+
+    def raw_outputs(self, index: int, inputs: Any) -> Any:
+        """Returns what a model gives, before a `TeacherAdapter` makes logits of it."""
+        run = self._forwards.shared if self._alike(self[index]) else own
+        return run(self[index], inputs, raw=True)[0]
+
+    def _alike(self, teacher: keras.Model) -> bool:
+        """Returns whether another teacher can share a graph with this one."""
+        if self._among_others:
+            return True
+        kinds = [self._forwards.kind(each) for each in self]
+        return kinds.count(self._forwards.kind(teacher)) > 1
 
     def _stacked(self, outputs: Sequence[Any]) -> tf.Tensor:
         outputs = [tf.convert_to_tensor(output) for output in outputs]
@@ -208,12 +232,6 @@ class TeacherEnsemble:
         if self.head in ("classes", "any"):
             return accuracies(found, names, top_k)
         return (of_labels if self.head == "labels" else errors)(found)
-
-
-def frozen(teacher: keras.Model, inputs: Any) -> Any:
-    """Returns a teacher's outputs in inference mode."""
-    with folded_batch_norm(teacher):
-        return teacher(inputs, training=False)
 
 
 def _check_ending(index: int, teacher: keras.Model, head: str) -> None:
