@@ -24,7 +24,7 @@ class Forwards:
     in little more time than one teacher. The results are the same, bit for bit.
 
     Teachers whose configuration does not tell what they compute run a graph of their own
-    (`architecture`), and so do all on a TPU.
+    (`architecture`), and so do all on a TPU and outside a strategy's replicas.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Forwards:
         """Returns `own` by the graph that teachers of this architecture share, if they can."""
         kind = self.kind(teacher)
         tensors = all(tf.is_tensor(part) for part in keras.tree.flatten(inputs))
-        if kind is None or not tensors or isinstance(_strategy(), tf.distribute.TPUStrategy):
+        if kind is None or not tensors or not _on_one_device():
             return own(teacher, inputs, layers, raw)
         places = [_index(flatten_layers(teacher), layer) for layer in layers]
         handles, device = _handles(teacher)
@@ -112,8 +112,10 @@ def own(
         return with_features(teacher, layers, inputs, training=False)
 
 
-def _strategy() -> tf.distribute.Strategy:
-    return tf.distribute.get_strategy()
+def _on_one_device() -> bool:
+    """Returns whether variables have handles here: not on a TPU, nor outside the replicas."""
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+    return not on_tpu and not tf.distribute.in_cross_replica_context()
 
 
 def _index(layers: Sequence[Any], wanted: Any) -> int:

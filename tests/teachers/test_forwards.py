@@ -258,6 +258,8 @@ def test_devices():
     ensemble = TeacherEnsemble(teachers)
     found = strategy.run(tf.function(ensemble.logits, autograph=False), (tf.constant(IMAGES),))
     np.testing.assert_array_equal(found, ensemble.traced_logits(IMAGES))
+    with strategy.scope():  # outside the replicas
+        np.testing.assert_allclose(ensemble.raw_outputs(1, IMAGES), teachers[1](IMAGES), rtol=1e-5)
 
 
 def test_models_are_not_kept():
