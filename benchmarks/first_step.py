@@ -31,7 +31,7 @@ from aekd_tf.experiments.paper.render import markdown_table
 from aekd_tf.files import write_text
 from aekd_tf.monitoring.figures import COLORS, save
 
-ROUNDS = 11
+ROUNDS = 5
 BATCH, CLASSES, SHAPE = 64, 10, (32, 32, 3)
 # Ten different networks, each small.
 DIFFERENT = (
@@ -131,7 +131,7 @@ def main(page: str, picture: str) -> None:
     ]
     write_text(page, "\n".join(text) + "\n")
     print("\n".join(text))
-    figure = Figure((7, 3.2), layout="constrained")
+    figure = Figure((7, 3.2))
     axes = figure.subplots()
     names = list(medians)[::-1]
     axes.barh(names, [medians[name][0] for name in names], color=COLORS[0])

@@ -118,7 +118,7 @@ def main(page: str, picture: str) -> None:
     ]
     write_text(page, "\n".join(text) + "\n")
     print("\n".join(text))
-    figure = Figure((8, 3), layout="constrained")
+    figure = Figure((8, 3))
     left, right = figure.subplots(1, 2)
     for color, (case, found) in zip(COLORS, runs.items(), strict=False):
         middle = np.median(found, 0)
