@@ -65,9 +65,8 @@ def outbound_nodes(layer: Any) -> list[Any]:
 
 def made_by(tensor: Any) -> tuple[Any, list[Any]]:
     """Returns the operation that gave a tensor of a functional model, and that call's inputs."""
-    history = tensor._keras_history
-    node = history.operation._inbound_nodes[history.node_index]
-    return history.operation, list(node.input_tensors)
+    node, _ = producer(tensor)
+    return node.operation, list(node.input_tensors)
 
 
 def producer(tensor: Any) -> tuple[Any, int]:
@@ -89,7 +88,7 @@ def structures(model: keras.Model) -> tuple[Any, Any]:
 
 def output_index(tensor: Any) -> int:
     """Returns which of its operation's outputs a tensor of a functional model is."""
-    return tensor._keras_history.tensor_index
+    return producer(tensor)[1]
 
 
 def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:

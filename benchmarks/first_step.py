@@ -5,8 +5,7 @@
 A resnet20 student on 64 images of 32x32, 10 classes. Each measurement is a process of its own
 that makes its models and then times the first `train_on_batch`: tracing, compiling and running
 one step, with what TensorFlow does once per process. All cases take turns in random order; the
-medians and their ratios to the plain student's are reported. `train_on_batch` compiles by XLA
-where it pays if not told otherwise, which is off here.
+medians and their ratios to the plain student's are reported. XLA is off.
 """
 
 from __future__ import annotations
