@@ -81,7 +81,7 @@ def _own_code(layer: keras.layers.Layer) -> list[Any]:
         if isinstance(value, types.FunctionType):
             content.append([name, function_digest(value)])
         elif foreign and not isinstance(value, (keras.layers.Layer, keras.Variable)):
-            content.append([name, _described(value)])
+            content.append([name, value_digest(value)])
     return content
 
 
@@ -105,34 +105,40 @@ def function_digest(function: Any, outer: tuple[Any, ...] = ()) -> str:
     outer = (*outer, function)
     cells = [_cell(cell, outer) for cell in function.__closure__ or ()]
     names = sorted(_names(function.__code__) & set(function.__globals__))
-    used = [[name, _described(function.__globals__[name], outer)] for name in names]
-    defaults = _described([function.__defaults__, function.__kwdefaults__], outer)
+    used = [[name, value_digest(function.__globals__[name], outer)] for name in names]
+    defaults = value_digest([function.__defaults__, function.__kwdefaults__], outer)
     return f"{place} {_code(function.__code__)} {defaults!r} {cells!r} {used!r}"
 
 
 def _cell(cell: Any, outer: tuple[Any, ...]) -> Any:
     try:
-        return _described(cell.cell_contents, outer)
+        return value_digest(cell.cell_contents, outer)
     except ValueError:  # empty
         return None
 
 
-def _described(value: Any, outer: tuple[Any, ...] = ()) -> Any:
-    """Returns a value as text; of what is neither number, text nor array, the kind alone."""
+def value_digest(value: Any, outer: tuple[Any, ...] = ()) -> Any:
+    """Returns a value as text.
+
+    That is all of numbers, texts, arrays, functions, Keras's layers and lists of them, and the
+    kind alone of anything else.
+    """
     if isinstance(value, _SIMPLE):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        return [_described(part, outer) for part in value]
+        return [value_digest(part, outer) for part in value]
     if isinstance(value, (set, frozenset)):
         return sorted(repr(part) for part in value)
     if isinstance(value, dict):
-        return [[repr(key), _described(part, outer)] for key, part in value.items()]
+        return [[repr(key), value_digest(part, outer)] for key, part in value.items()]
     if isinstance(value, types.FunctionType):
         return function_digest(value, outer)
     if isinstance(value, functools.partial):
-        return _described([value.func, value.args, value.keywords], outer)
+        return value_digest([value.func, value.args, value.keywords], outer)
     if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
         return _array_digest(np.asarray(value))
+    if isinstance(value, keras.layers.Layer):
+        return json.dumps(_without_names(_configuration(value)), sort_keys=True, default=repr)
     return type(value).__name__
 
 
@@ -147,32 +153,49 @@ def _names(code: types.CodeType) -> set[str]:
 
 def _code(code: types.CodeType) -> str:
     constants = [
-        _code(c) if isinstance(c, types.CodeType) else _described(c) for c in code.co_consts
+        _code(c) if isinstance(c, types.CodeType) else value_digest(c) for c in code.co_consts
     ]
     text = repr((code.co_code, constants, code.co_names))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_names(content: Any) -> Any:
-    """Numbers the names in a configuration, which Keras numbers anew in each process."""
+    """Numbers the layers' names in a configuration, which Keras numbers anew in each process.
+
+    A name is replaced where a layer is named or referred to, and nowhere else: a layer that is
+    called "relu" says nothing of another one's activation.
+    """
     numbers: dict[str, str] = {}
 
     def collect(part: Any) -> None:
         if isinstance(part, dict):
-            if isinstance(part.get("name"), str):
+            if isinstance(part.get("name"), str) and not _is_policy(part):
                 numbers.setdefault(part["name"], f"#{len(numbers)}")
             for value in part.values():
-                collect(value)
+                if not _is_policy(part):
+                    collect(value)
         elif isinstance(part, (list, tuple)):
             for value in part:
                 collect(value)
 
     def renamed(part: Any) -> Any:
         if isinstance(part, dict):
-            return {k: renamed(v) for k, v in part.items() if k not in _IRRELEVANT}
+            if _is_policy(part):
+                return part
+            kept = {k: renamed(v) for k, v in part.items() if k not in _IRRELEVANT}
+            if isinstance(kept.get("name"), str):
+                kept["name"] = numbers[kept["name"]]
+            return kept
         if isinstance(part, (list, tuple)):
-            return [renamed(value) for value in part]
-        return numbers.get(part, part) if isinstance(part, str) else part
+            place = [type(value) for value in part] == [str, int, int]
+            first = [numbers.get(part[0], part[0])] if place else []  # a tensor, by its layer
+            return first + [renamed(value) for value in part[len(first) :]]
+        return part
 
     collect(content)
     return renamed(content)
+
+
+def _is_policy(part: dict[str, Any]) -> bool:
+    """Returns whether a configuration is of a dtype policy, whose name is its content."""
+    return str(part.get("class_name", "")).endswith("DTypePolicy")

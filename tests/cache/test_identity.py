@@ -17,10 +17,11 @@ rng = np.random.default_rng(0)
 WEIGHTS = [rng.normal(size=shape).astype(np.float32) for shape in ((4, 4), (4,), (4, 4), (4,))]
 
 
-def graph(*tail, first="relu", name=None):
+def graph(*tail, first="relu", name=None, called=None, **options):
     """Two dense layers, then functions or layers, always with the same weights."""
     inputs = keras.Input((4,))
-    tensor = LAYERS.Dense(4)(LAYERS.Dense(4, activation=first)(inputs))
+    tensor = LAYERS.Dense(4, activation=first, name=called, **options)(inputs)
+    tensor = LAYERS.Dense(4)(tensor)
     for step in tail:
         tensor = step(tensor)
     model = keras.Model(inputs, tensor, name=name)
@@ -74,6 +75,13 @@ def closure(value):
     return prepare
 
 
+def closure_of_layer(layer):
+    def prepare(images):
+        return layer(images)
+
+    return prepare
+
+
 def adapted(preprocessing=None, **options):
     return TeacherAdapter(graph(), preprocessing=preprocessing, **options)
 
@@ -84,6 +92,10 @@ HELPER = GLOBAL.replace("prepare", "half") + "def prepare(images):\n    return h
 VARIANTS = {
     "plain": graph,
     "activation": lambda: graph(first="tanh"),
+    "a layer called relu": lambda: graph(LAYERS.ReLU(max_value=1.0, name="relu")),
+    "that with tanh": lambda: graph(LAYERS.ReLU(max_value=1.0, name="relu"), first="tanh"),
+    "half precision": lambda: graph(dtype="mixed_float16"),
+    "bfloat16": lambda: graph(dtype="mixed_bfloat16"),
     "another activation": lambda: graph(first=keras.activations.gelu),
     "rescaled": lambda: graph(LAYERS.Rescaling(0.5)),
     "rescaled otherwise": lambda: graph(LAYERS.Rescaling(0.25)),
@@ -120,6 +132,8 @@ VARIANTS = {
     "closure of another value": lambda: adapted(closure(3.0)),
     "closure of an array": lambda: adapted(closure(np.array([1.0, 2.0], np.float32))),
     "closure of another array": lambda: adapted(closure(np.array([1.0, 3.0], np.float32))),
+    "closure of a layer": lambda: adapted(closure_of_layer(LAYERS.Rescaling(2.0))),
+    "closure of another layer": lambda: adapted(closure_of_layer(LAYERS.Rescaling(3.0))),
     "lambda layer": lambda: graph(LAYERS.Lambda(lambda x: x * 5)),
     "another lambda layer": lambda: graph(LAYERS.Lambda(lambda x: x * 6)),
 }
@@ -148,8 +162,10 @@ def test_weights_count(digests):
     assert teacher_digest(model) != digests["plain"]
 
 
-def test_names_and_training_do_not_count(digests):
-    model = graph(name="renamed")
+@pytest.mark.parametrize("called", ["first", "linear", "tanh"])
+def test_names_and_training_do_not_count(digests, called):
+    """Also if a layer is called what another one's activation is."""
+    model = graph(name="renamed", called=called)
     model.compile("adam", "mse", metrics=["mae"])
     assert teacher_digest(model) == digests["plain"]
     model.optimizer.build(model.trainable_variables)
