@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from aekd_tf import losses, weightings
 from aekd_tf.before_training import ChecksBeforeTraining
-from aekd_tf.cache.batches import CachedTeachers, split_batch
+from aekd_tf.cache.batches import CachedTeachers, check_epochs, split_batch
 from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
 from aekd_tf.data.user_data import peek
@@ -304,6 +304,7 @@ class EnsembleDistiller(
         given = bound.arguments
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
+        check_epochs(given["x"], given.get("epochs", 1), given.get("steps_per_epoch"))
         self._check_before_training(batch)
         self._choose_weights(given)
         own = [

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.terms.pooling import pooled
 
@@ -45,6 +46,19 @@ class CachedTeachers:
 
     def __len__(self) -> int:
         return self.count
+
+
+def repeats_within(batches: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
+    """Notes on a data set that it holds so many epochs, of which no two are alike."""
+    batches.aekd_epochs = epochs
+    return batches
+
+
+def check_epochs(batches: Any, epochs: int, steps_per_epoch: int | None) -> None:
+    """Refuses a `fit` that would begin such a data set anew in each epoch."""
+    held = getattr(batches, "aekd_epochs", None)
+    if held is not None and epochs > 1 and steps_per_epoch is None:
+        raise refusal("epochs_begin_anew", held=held, epochs=epochs)
 
 
 def split_batch(x: Any) -> tuple[Any, dict[str, Any]]:
@@ -92,9 +106,8 @@ def teacher_outputs(
         return logits, maps[: len(pooling)]
     if isinstance(teachers, CachedTeachers):
         raise ValueError(
-            "batches bring no outputs of the teachers: train on "
-            "data.training_pipeline(..., teacher_outputs=cache.read), with hints "
-            "functools.partial(cache.read, hints=True), or give the teachers"
+            "batches bring no outputs of the teachers: train on cache.dataset(...) of a cache "
+            "with these hints, or give the teachers"
         )
     if not pooling:
         return teachers.logits(inputs), ()

@@ -1,10 +1,12 @@
-"""Stores one array on disk, view by view, with a manifest that describes it."""
+"""Stores one array on disk, part by part, with a manifest that describes it."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ class CacheError(RuntimeError):
 class ViewFile:
     """An array `[R, N, ...]` in `<stem>.npy`, memory-mapped, with a manifest in `<stem>.json`.
 
-    The manifest holds what the file depends on and a checksum per finished view. A view without
-    a checksum counts as missing. Nothing is ever pickled.
+    It is written in parts: view by view, or shard by shard of each view. The manifest holds what
+    the file depends on and a checksum per finished part. A part without a checksum counts as
+    missing. Several processes may write different parts at a time. Nothing is ever pickled.
 
     Args:
         stem: path without ending.
@@ -30,6 +33,7 @@ class ViewFile:
         dtype: dtype of the array, structured or not.
         identity: everything that the content depends on, for JSON; it must equal the
             manifest's.
+        shard: examples per part; None for whole views.
 
     Attributes:
         file: SHA-256 of the teacher's file, if there is one.
@@ -38,21 +42,35 @@ class ViewFile:
         CacheError: the file is damaged or has another identity; no part of it is used.
     """
 
-    def __init__(self, stem: str, shape: tuple[int, ...], dtype: np.dtype, identity: dict):
+    def __init__(
+        self,
+        stem: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        identity: dict,
+        shard: int | None = None,
+    ):
         self.path, self.manifest = f"{stem}.npy", f"{stem}.json"
         self.shape, self.dtype = shape, dtype
+        self._parts = parts_of(shape[0], shape[1], shard)
+        sharded = {} if shard is None else {"shard": shard}
         self.identity = json.loads(
-            json.dumps({"format": FORMAT, **identity, "shape": shape, "dtype": str(dtype)})
+            json.dumps(
+                {"format": FORMAT, **identity, **sharded, "shape": shape, "dtype": str(dtype)}
+            )
         )
         self.checksums: dict[str, str] = {}
         self.file: str | None = None
         self._advice = f"delete {self.path} and {self.manifest} to have it computed again"
-        if os.path.exists(self.manifest):
+        with files.exclusive(os.path.dirname(stem)):
+            new = not os.path.exists(self.manifest)
+            if new:
+                # A file without a manifest was interrupted when it was made.
+                np.lib.format.open_memmap(self.path, "w+", dtype, shape)
+                _reserve_space(self.path)
+                self._write_manifest()
+        if not new:
             self._verify()
-        else:
-            # A file without a manifest was interrupted in its first view: nothing in it counts.
-            np.lib.format.open_memmap(self.path, "w+", dtype, shape)
-            _reserve_space(self.path)
 
     def _verify(self) -> None:
         try:
@@ -74,11 +92,11 @@ class ViewFile:
             raise CacheError(
                 f"cache file {self.path} is {array.dtype} {array.shape}: {self._advice}"
             )
-        for view, checksum in checksums.items():
-            valid = view.isdecimal() and int(view) < self.shape[0]
-            if not valid or _checksum(array[int(view)]) != checksum:
+        for name, checksum in checksums.items():
+            part = self._parts.get(name)
+            if part is None or _checksum(array[part]) != checksum:
                 raise CacheError(
-                    f"cache file {self.path} is damaged in view {view}: {self._advice}"
+                    f"cache file {self.path} is damaged in view {name}: {self._advice}"
                 )
         self.checksums = checksums
 
@@ -87,22 +105,56 @@ class ViewFile:
         # Not "r+", which would extend a truncated file.
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
-    def missing(self) -> list[int]:
-        """Returns the views that have not been written yet."""
-        return [view for view in range(self.shape[0]) if str(view) not in self.checksums]
+    def missing(self) -> list[str]:
+        """Returns the names of the parts that have not been written yet."""
+        return [name for name in self._parts if name not in self.checksums]
 
-    def write(self, view: int, values: np.ndarray) -> None:
-        """Stores a view `[N, ...]`; it counts as finished once it is on disk."""
+    def write(self, name: str, values: np.ndarray) -> None:
+        """Stores a part `[n, ...]`; it counts as finished once it is on disk."""
         array = np.lib.format.open_memmap(self.path, "r+")
-        array[view] = values
+        part = self._parts[name]
+        array[part] = values
         array.flush()
-        self.checksums[str(view)] = _checksum(array[view])
-        self.write_manifest()
+        checksum = _checksum(array[part])
+        with self._alone():
+            self.checksums[name] = checksum
+            self._write_manifest()
 
-    def write_manifest(self) -> None:
+    def of_file(self, digest: str | None) -> None:
+        """Notes the SHA-256 of the teacher's file."""
+        if self.file != digest:
+            with self._alone():
+                self.file = digest
+                self._write_manifest()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other processes from the manifest, after taking over what they wrote to it."""
+        with files.exclusive(os.path.dirname(self.path)):
+            checksums = recorded(self.manifest.removesuffix(".json")).get("checksums")
+            if isinstance(checksums, dict):
+                self.checksums = {**checksums, **self.checksums}
+            yield
+
+    def _write_manifest(self) -> None:
         """Writes the manifest, whole or not at all."""
         content = {**self.identity, "file": self.file, "checksums": self.checksums}
         files.write_json(self.manifest, content)
+
+
+def parts_of(views: int, count: int, shard: int | None) -> dict[str, tuple[int, slice]]:
+    """Returns the parts of `[R, N, ...]` in order: by name, their view and their examples.
+
+    A view's name is its number; a shard's is that of its view, a dot, and its own.
+    """
+    if shard is None:
+        return {str(view): (view, slice(0, count)) for view in range(views)}
+    starts = range(0, count, shard)
+    return {
+        f"{view}.{index}": (view, slice(start, min(start + shard, count)))
+        for view in range(views)
+        for index, start in enumerate(starts)
+    }
 
 
 def recorded(stem: str) -> dict[str, Any]:

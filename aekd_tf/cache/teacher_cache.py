@@ -1,18 +1,16 @@
 """Stores teachers' outputs on disk: computed once, read by every student.
 
-One file per teacher holds its logits for R augmented views of N training examples. With hints,
-a second file holds its feature maps. View r of an example is the crop that a student sees in
-every epoch e with e mod R = r. If R is at least the number of epochs, training from the cache
-gives the same student as training without it.
+One file per teacher holds its outputs for R augmented views of N training examples. With hints,
+a second file holds its feature maps. View r of an example is what a student sees in every epoch e
+with e mod R = r. If R is at least the number of epochs, training from the cache gives the same
+student as training without it.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,21 +18,21 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from aekd_tf import data, files
-from aekd_tf.cache.batches import CachedTeachers
-from aekd_tf.cache.store import ViewFile, recorded
-from aekd_tf.cache.top_k import expand, keep_top_k
+from aekd_tf import files
+from aekd_tf.cache import computing
+from aekd_tf.cache.batches import CachedTeachers, repeats_within
+from aekd_tf.cache.sources import source_of
+from aekd_tf.cache.store import ViewFile, parts_of, recorded
+from aekd_tf.cache.stored import logits_type, stored
+from aekd_tf.cache.top_k import expand
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.names import HEADS
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
-from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.teachers.identity import TeacherSource
-from aekd_tf.terms.capture import feature_shape
-from aekd_tf.terms.hints import Hints, find_layer, listed
-from aekd_tf.terms.pooling import pooled, pooled_shape
+from aekd_tf.terms.hints import Hints, listed
 
 
 class TeacherCache:
@@ -42,90 +40,104 @@ class TeacherCache:
 
     Args:
         directory: directory of the files; created if missing.
-        dataset: a data set in memory, from `data.load`.
-        views: which views.
-        batch_size: images per forward pass of the teachers. A run equals the uncached run bit
+        dataset: one of:
+
+            - arrays `(inputs, labels)` or `(inputs, labels, sample_weight)`; inputs may be a dict
+              or a tuple of arrays, and labels may be missing.
+            - a `tf.data.Dataset` of such tuples, one example each, always in the same order.
+            - a `keras.utils.PyDataset`, whose batches are read in the order of their indices.
+            - a `data.Dataset` of `data.load`, with its own augmentation.
+        views: which views. Several require an augmentation.
+        batch_size: examples per forward pass of the teachers. A run equals the uncached run bit
             for bit if both have the same batch size.
         hints: `Hints`, or a list of them: the feature maps to store too, and their pooling;
             None for none.
-        split: `"train"`, or `"validation"` or `"test"` for one view of that split's images, not
-            augmented.
+        split: of a `data.Dataset`: `"train"`, or `"validation"` or `"test"` for one view of that
+            split's examples, not augmented.
+        augmentation: function of one example's inputs and an int32 `[2]` to what the models see.
+            It must draw by TensorFlow's stateless functions (`tf.image.stateless_...`), with
+            the second argument as their seed. None for the inputs as they are.
+        name: name of the data, which their files begin with; required for a `tf.data.Dataset`
+            and a `PyDataset`, whose content is checked against it whenever it is read.
         head: what the teachers' outputs are, as for `TeacherEnsemble`. Other outputs than
             classes may have any shape.
 
     Raises:
-        ValueError: a data set that is read from disk, a split without examples, several views or
-            hints of another split than the training's, or a `top_k` that is not below the number
-            of classes.
+        TypeError: something else than data, or an augmentation that is not a function.
+        ValueError: data without a name, in batches or without an end; an augmentation that
+            does not follow its seed, or is missing for several views; a split without examples;
+            several views or hints of another split than the training's; a `top_k` that is not
+            below the number of classes.
 
     Example:
 
-        cache = TeacherCache("runs/cache", dataset, Views(count=8))
-        cache.fill(teachers, names)     # computes what is missing
-        batches = data.training_pipeline(
-            dataset, batch_size=64, epochs=40, seed=1,
-            views=8, view_seed=0, teacher_outputs=cache.read,
-        )
-        distiller = EnsembleDistiller(student, cache.teachers)
-        distiller.compile(...)
-        distiller.fit(batches, steps_per_epoch=..., epochs=40)
+        def flipped(image, seed):
+            return tf.image.stateless_random_flip_left_right(image, seed)
+
+        cache = TeacherCache("runs/cache", (x, y), Views(8), augmentation=flipped)
+        cache.fill(teachers)            # computes what is missing
+        distiller = EnsembleDistiller(student, cache.teachers, weighting="anchored")
+        distiller.compile("adam", loss)
+        batches = cache.dataset(64, seed=1, epochs=40)
+        distiller.fit(batches, epochs=40, steps_per_epoch=len(batches) // 40)
     """
 
     def __init__(
         self,
         directory: str,
-        dataset: data.Dataset,
-        views: Views,
+        dataset: Any,
+        views: Views | None = None,
         batch_size: int = 64,
         hints: str | Hints | Sequence[str | Hints] | None = None,
         split: str = "train",
         head: str = "classes",
+        *,
+        augmentation: Callable[[Any, Any], Any] | None = None,
+        name: str | None = None,
     ):
-        if not isinstance(dataset, data.Dataset):
-            raise refusal("not_a_dataset", kind=type(dataset).__name__)
-        if isinstance(dataset.train, data.StreamedSplit):
-            raise ValueError(f"{dataset.name} is read from disk: only sets in memory are cached")
-        check_choice("split", split, ("train", "validation", "test"))
-        if not len(getattr(dataset, split)):
-            raise ValueError(f"{dataset.name} has no {split} examples: there is nothing to cache")
-        if split != "train" and (views.count != 1 or hints is not None):
+        self.views = Views(1) if views is None else views
+        self._source = source_of(dataset, split, self.views, augmentation, name)
+        if split != "train" and (self.views.count != 1 or hints is not None):
             raise ValueError(f"the {split} split is cached as one view, without hints")
-        if views.top_k is not None and views.top_k >= dataset.num_classes:
-            raise ValueError(
-                f"top_k is {views.top_k} but {dataset.name} has {dataset.num_classes} classes: "
-                "give fewer, or None for all logits"
-            )
-        self.directory = os.fspath(directory)
-        self.dataset, self.views, self.batch_size = dataset, views, batch_size
         check_choice("head", head, HEADS)
+        self.directory = os.fspath(directory)
+        self.dataset_name, self.batch_size = self._source.name, batch_size
         self.hints, self.split, self.head = listed(hints), split, head
         self.digests: list[str] = []
         self._logits: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
+        # Of one example; known from the first teacher on, or from the data set.
+        self._outputs_shape: tuple[int, ...] | None = None
+        if self._source.classes is not None and head == "classes":
+            self._outputs_shape = (self._source.classes,)
+            self._check_top_k()
 
     @property
     def teachers(self) -> CachedTeachers:
         """Returns what an `EnsembleDistiller` takes in place of the loaded teachers."""
-        if not self._logits:
-            raise ValueError("the cache is empty: call fill first")
+        self._check_filled()
         shapes = [list(array.shape[2:]) for array in self._features]
         temperature = self.views.temperature if self.views.top_k is not None else None
         # Written in full by each teacher, so one example tells.
-        first = self._gather_logits(0, np.arange(min(1, self._examples)))
+        first = self._gather_logits(0, np.arange(1))
         return CachedTeachers(
             len(self._logits), shapes or None, temperature, bool((first < UNKNOWN / 2).any())
         )
 
     def bytes_each(self, teacher: keras.Model | None = None) -> int:
-        """Returns the size of one teacher's files; with hints that of `teacher`, the first."""
-        count = self.views.count * self._examples
-        shape, dtype = self._logits_type((self.dataset.num_classes,))
+        """Returns the size of one teacher's files; of `teacher`, where its outputs decide."""
+        count = self.views.count * len(self._source)
+        outputs = self._outputs_shape
+        if outputs is None:
+            assert teacher is not None
+            outputs = computing.output_shape(teacher, self._source.inputs())
+        shape, dtype = logits_type(self.views, outputs)
         size = count * dtype.itemsize * int(np.prod(shape))
         for hints in self.hints:
             assert teacher is not None
             layers = hints.teachers
             layer = layers if isinstance(layers, str) else layers[0]
-            shape = self._feature_shape(teacher, layer, hints)
+            shape = computing.map_shape(teacher, layer, hints, self._source.inputs())
             size += count * int(np.prod(shape)) * np.dtype(self.views.dtype).itemsize
         return size
 
@@ -139,69 +151,98 @@ class TeacherCache:
         return all(
             content.get("file") == digest
             and isinstance(content.get("checksums"), dict)
-            and len(content["checksums"]) == self.views.count
+            and len(content["checksums"]) == len(self._parts)
             for content in manifests
         )
 
     def fill(
         self,
         teachers: Sequence[keras.Model | str],
-        names: Sequence[str],
+        names: Sequence[str] | None = None,
         safe_mode: bool = True,
         progress: bool = True,
+        part: tuple[int, int] = (0, 1),
     ) -> int:
-        """Opens every teacher's files and computes the views that are missing.
+        """Opens every teacher's files and computes what is missing.
 
         Args:
-            teachers: M models to logits `[B, K]`, or paths of their `.keras` files, which are
-                loaded only if some of their outputs are missing.
-            names: M different names, for the cache's files.
+            teachers: M models to outputs `[B, ..., K]`, or paths of their `.keras` files, which
+                are loaded only if some of their outputs are missing.
+            names: M different names, for the cache's files; by default `teacher_0` and so on.
             safe_mode: whether to refuse a model file with Python code in it, as Keras does.
             progress: whether a bar is shown.
+            part: `(i, n)` computes the i-th of n shares, counted from 0, so that n processes
+                fill one cache. A `fill` without it then opens the whole.
 
         Returns:
-            The number of views that were computed.
+            The number of views that were computed, of streamed data of shards of views.
 
         Raises:
             CacheError: a file that is damaged, or that comes from another teacher, data set or
                 augmentation; no part of it is used.
+            ValueError: names or shares that do not fit; teachers whose outputs differ in shape.
         """
-        self.digests, self._logits, self._features, computed = [], [], [], 0
-        maps: list[list[np.ndarray]] = []
+        names = [f"teacher_{m}" for m in range(len(teachers))] if names is None else list(names)
         for name in names:
-            if list(names).count(name) > 1:
+            if names.count(name) > 1:
                 raise refusal("same_name", name=name)
+        if not 0 <= part[0] < part[1]:
+            raise refusal("cache_part", part=str(part))
+        self.digests, self._logits, self._features, computed = [], [], [], 0
+        opened: list[list[ViewFile]] = []
         os.makedirs(self.directory, exist_ok=True)
+        self._source.settle(progress)
         forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = TeacherSource(teacher, safe_mode)
             layers = self._layers(index, len(teachers))
             digest = source.digest([recorded(stem) for stem in self._stems(name, layers)])
-            files = self._open(source, name, layers, digest)
-            missing = sorted({view for file in files for view in file.missing()})
-            if missing:
-                computed += len(missing)
-                outputs = self._outputs(self._forward(source.model, layers, forwards), missing)
-                shown = tqdm(
-                    missing,
-                    desc=f"outputs of {name}",
-                    unit=" views",
-                    ascii=" =",
-                    disable=not progress,
+            opened.append(self._open(source, name, layers, digest))
+            missing = {key for file in opened[-1] for key in file.missing()}
+            wanted = [key for key in list(self._parts)[part[0] :: part[1]] if key in missing]
+            if wanted:
+                forward = computing.forward_of(
+                    source.model, self.head, layers, self.hints, forwards
                 )
-                for view, arrays in zip(shown, outputs, strict=True):
-                    for file, values in zip(files, arrays, strict=True):
-                        if view in file.missing():
-                            file.write(view, values)
-            for file in files:
-                if file.file != source.file:
-                    file.file = source.file
-                    file.write_manifest()
+                self._compute(forward, opened[-1], wanted, name, progress)
+                computed += len(wanted)
+            for file in opened[-1]:
+                file.of_file(source.file)
             self.digests.append(digest)
-            self._logits.append(files[0].read())
-            maps.append([file.read() for file in files[1:]])
-        self._features = [array for of_hint in zip(*maps, strict=True) for array in of_hint]
+        if not any(file.missing() for each in opened for file in each):
+            self._logits = [each[0].read() for each in opened]
+            maps = [[file.read() for file in each[1:]] for each in opened]
+            self._features = [array for of_hint in zip(*maps, strict=True) for array in of_hint]
         return computed
+
+    def dataset(
+        self, batch_size: int, *, seed: int | None = None, epochs: int = 1, outputs: bool = True
+    ) -> Any:
+        """Gives batches for `fit`, with the teachers' outputs.
+
+        Args:
+            batch_size: examples per step. The last batch of an epoch may be smaller.
+            seed: seed of the order, which differs from epoch to epoch; None for the order of the
+                data. Data that can only be read in order are shuffled in windows of up to
+                2,048 examples, 256 MB at most.
+            epochs: epochs, one after the other; epoch e shows view e mod R. Give `fit` the same
+                number and `steps_per_epoch`, so that no epoch repeats the first one's.
+            outputs: whether the batches bring the teachers' outputs and, if the cache has hints,
+                feature maps. Without, they show the same views, for teachers in every step.
+
+        Returns:
+            `tf.data.Dataset` of `({"inputs": ..., "teacher_logits": [B, M, ..., K], ...}, labels,
+            sample_weight)`, as far as the data have them; without outputs of `(inputs, ...)`.
+
+        Raises:
+            ValueError: the cache is empty, or its share alone was filled.
+        """
+        if outputs:
+            self._check_filled()
+        read = functools.partial(self.read, hints=bool(self.hints)) if outputs else None
+        batches = self._source.training(batch_size, seed, epochs, read)
+        varied = seed is not None or self.views.count > 1
+        return repeats_within(batches, epochs) if varied else batches
 
     def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
         """Reads the outputs for one view of the examples `indices [B]`, inside `tf.data`.
@@ -211,9 +252,8 @@ class TeacherCache:
             tuple of M feature maps `[B, ...]` float32, of several hints one after the other.
         """
         outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
-        stored = self._logits[0].shape[2:]
-        stored = stored if self.views.top_k is None else (self.dataset.num_classes,)
-        shape = [None, len(self._logits), *stored]
+        assert self._outputs_shape is not None
+        shape = [None, len(self._logits), *self._outputs_shape]
         results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
@@ -226,29 +266,38 @@ class TeacherCache:
 
     def logits(self, view: int = 0) -> np.ndarray:
         """Returns the outputs of all examples of a view, in order: `[M, N, ..., K]` float32."""
-        return np.swapaxes(self._gather_logits(view, np.arange(self._examples)), 0, 1)
+        return np.swapaxes(self._gather_logits(view, np.arange(len(self._source))), 0, 1)
 
     def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
         parts = [array[int(view)][indices] for array in self._logits]
         if self.views.top_k is not None:
-            parts = [expand(part, self.dataset.num_classes) for part in parts]
+            assert self._outputs_shape is not None
+            parts = [expand(part, self._outputs_shape[-1]) for part in parts]
         return np.stack(parts, axis=1).astype(np.float32)
 
     def _gather_features(self, view: Any, indices: np.ndarray) -> list[np.ndarray]:
         return [array[int(view)][indices].astype(np.float32) for array in self._features]
 
-    @property
-    def _examples(self) -> int:
-        return len(getattr(self.dataset, self.split))
+    def _check_filled(self) -> None:
+        if not self._logits:
+            raise refusal("cache_empty")
 
-    def _logits_type(self, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype]:
-        """Returns the shape and dtype in which one example's outputs are stored."""
-        number, k = np.dtype(self.views.dtype), self.views.top_k
-        if k is None:
-            return outputs, number
-        classes = np.dtype(np.uint16 if self.dataset.num_classes <= 2**16 else np.uint32)
-        fields = [("logits", number, (k,)), ("classes", classes, (k,)), ("others", number)]
-        return (), np.dtype(fields)
+    def _check_top_k(self) -> None:
+        assert self._outputs_shape is not None
+        if self.views.top_k is not None and self.views.top_k >= self._outputs_shape[-1]:
+            raise ValueError(
+                f"top_k is {self.views.top_k} but {self.dataset_name} has "
+                f"{self._outputs_shape[-1]} classes: give fewer, or None for all logits"
+            )
+
+    @property
+    def _parts(self) -> dict[str, tuple[int, slice]]:
+        return parts_of(self.views.count, len(self._source), self._source.shard)
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Returns what all files depend on; files with another identity are refused."""
+        return self._source.identity()
 
     def _layers(self, teacher: int, num_teachers: int) -> list[str]:
         """Returns the layer that gives a teacher's feature map, per hint."""
@@ -257,7 +306,7 @@ class TeacherCache:
     def _stems(self, name: str, layers: Sequence[str]) -> list[str]:
         """Returns the paths of a teacher's files without ending: logits, then feature maps."""
         ending = "" if self.split == "train" else f".{self.split}"
-        stem = os.path.join(self.directory, name + ending)
+        stem = os.path.join(self.directory, self._source.prefix + name + ending)
         # Two hints may share a layer, with another pooling.
         again = [f".{layers[:index].count(layer)}" for index, layer in enumerate(layers)]
         endings = ["" if number == ".0" else number for number in again]
@@ -266,109 +315,75 @@ class TeacherCache:
     def _open(
         self, source: TeacherSource, name: str, layers: Sequence[str], digest: str
     ) -> list[ViewFile]:
-        stems, count = self._stems(name, layers), (self.views.count, self._examples)
-        identity = {**self._identity, "teacher": digest}
-        shape, dtype = self._logits_type(self._output_shape(source, stems[0]))
-        selection = {"top_k": self.views.top_k, "temperature": self.views.temperature}
-        selection = selection if self.views.top_k is not None else {}
-        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection})]
+        stems, count = self._stems(name, layers), (self.views.count, len(self._source))
+        identity, shard = {**self._identity, "teacher": digest}, self._source.shard
+        outputs = self._outputs_of(source, recorded(stems[0]), name)
+        shape, dtype = logits_type(self.views, outputs)
+        selection: dict[str, Any] = {}
+        if self.views.top_k is not None:
+            selection = {"top_k": self.views.top_k, "temperature": self.views.temperature}
+            if self._source.classes is None:
+                selection["outputs"] = outputs
+        files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection}, shard)]
         for stem, layer, hints in zip(stems[1:], layers, self.hints, strict=True):
             known = recorded(stem).get("shape")
             shape = (
                 tuple(known[2:])
                 if isinstance(known, list)
-                else self._feature_shape(source.model, layer, hints)
+                else computing.map_shape(source.model, layer, hints, self._source.inputs())
             )
             feature = {"layer": layer, "pooling": hints.pooling}
             content = {**identity, "feature": feature}
-            files.append(ViewFile(stem, (*count, *shape), np.dtype(self.views.dtype), content))
+            number = np.dtype(self.views.dtype)
+            files.append(ViewFile(stem, (*count, *shape), number, content, shard))
         return files
 
-    def _output_shape(self, source: TeacherSource, stem: str) -> tuple[int, ...]:
-        """Returns the shape of a teacher's outputs for one example."""
-        known = recorded(stem).get("shape")
-        if self.head == "classes":
-            return (self.dataset.num_classes,)
-        if isinstance(known, list):
-            return tuple(known[2:])
-        images = keras.KerasTensor((None, *self.dataset.image_shape))
-        return tuple(source.model.compute_output_spec(images, training=False).shape[1:])
+    def _outputs_of(
+        self, source: TeacherSource, known: dict[str, Any], name: str
+    ) -> tuple[int, ...]:
+        """Returns the shape of a teacher's outputs for one example, which all teachers share."""
+        if self.head == "classes" and self._source.classes is not None:
+            return (self._source.classes,)
+        shape = tuple(known.get("outputs") or (known.get("shape") or [])[2:])
+        shape = shape or computing.output_shape(source.model, self._source.inputs())
+        if self._outputs_shape is None:
+            self._outputs_shape = shape
+            self._check_top_k()
+        if shape != self._outputs_shape:
+            raise refusal("cached_shapes", name=name, shape=shape, other=self._outputs_shape)
+        return shape
 
-    def _feature_shape(self, teacher: keras.Model, layer: str, hints: Hints) -> tuple[int, ...]:
-        shape = feature_shape(
-            teacher, find_layer(teacher, layer), (None, *self.dataset.image_shape)
-        )
-        return pooled_shape(shape, hints.pooling)[1:]
+    def _compute(
+        self, forward: Any, files: list[ViewFile], wanted: list[str], name: str, progress: bool
+    ) -> None:
+        """Computes the parts `wanted`, in order, and stores them."""
+        sizes = {key: rows.stop - rows.start for key, (_, rows) in self._parts.items()}
+        with tqdm(
+            total=sum(sizes[key] for key in wanted),
+            desc=f"outputs of {name}",
+            unit=" examples",
+            ascii=" =",
+            disable=not progress,
+        ) as shown:
+            for key, arrays in zip(wanted, self._outputs(forward, wanted, name), strict=True):
+                for file, values in zip(files, arrays, strict=True):
+                    if key in file.missing():
+                        file.write(key, values)
+                shown.update(sizes[key])
 
-    def _forward(self, teacher: keras.Model, layers: Sequence[str], forwards: Forwards) -> Any:
-        """Returns a function of images that is traced: logits, then a pooled map per hint."""
-        ensemble = TeacherEnsemble([teacher], head=self.head)
-        ensemble.share(forwards)
-        found = [[find_layer(teacher, layer)] for layer in layers]
-
-        def forward(images: tf.Tensor) -> list[tf.Tensor]:
-            if not layers:
-                return [ensemble.logits(images)[0]]
-            logits, maps = ensemble.logits_and_features(images, found)
-            pairs = zip(maps, self.hints, strict=True)
-            pooled_maps = [pooled(features[0], hints.pooling) for features, hints in pairs]
-            return [logits[0], *(tf.cast(features, tf.float32) for features in pooled_maps)]
-
-        own = forwards.kind(teacher) is None
-        return tf.function(forward, autograph=False) if own else forward
-
-    def _outputs(self, forward: Any, views: list[int]) -> Iterator[list[np.ndarray]]:
-        """Yields the arrays to store per view, `[N, ...]` in the order of the examples."""
-        if self.split != "train":
-            split = getattr(self.dataset, self.split)
-            pipeline = data.evaluation_pipeline(self.dataset, split, self.batch_size)
-            batches = iter(pipeline.map(lambda images, labels: images))
-        else:
-            batches = iter(
-                data.view_pipeline(self.dataset, views, self.views.seed, self.batch_size)
-            )
-        if hasattr(forward, "get_concrete_function"):
-            # One trace for all batch sizes: many teachers with few batches each would look like
-            # one function that is traced again and again, which TensorFlow warns of.
-            forward = forward.get_concrete_function(batches.element_spec)
-        steps = -(-self._examples // self.batch_size)
-        for _ in views:
-            parts = [
-                [np.asarray(output) for output in forward(images)]
-                for images in itertools.islice(batches, steps)
-            ]
-            yield self._packed([np.concatenate(column) for column in zip(*parts, strict=True)])
-
-    def _packed(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Converts logits `[N, K]` and feature maps, if any, to the stored format."""
-        logits, *features = outputs
-        if self.views.top_k is None:
-            stored = self._clipped(logits)
-        else:
-            stored = np.empty(len(logits), self._logits_type(logits.shape[1:])[1])
-            values, classes, others = keep_top_k(logits, self.views.top_k, self.views.temperature)
-            stored["logits"], stored["classes"] = self._clipped(values), classes
-            stored["others"] = self._clipped(others)
-        return [stored, *(self._clipped(values) for values in features)]
-
-    def _clipped(self, values: np.ndarray) -> np.ndarray:
-        """Converts values to the stored dtype; a value beyond its range becomes its limit."""
-        limit = np.finfo(self.views.dtype).max
-        return np.clip(values, -limit, limit).astype(self.views.dtype)
-
-    @functools.cached_property
-    def _identity(self) -> dict[str, Any]:
-        """Returns what all files depend on; files with another identity are refused."""
-        split = getattr(self.dataset, self.split)
-        assert isinstance(split, data.Split)
-        content = hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
-        augmentation = {
-            "crop_padding": self.dataset.crop_padding,
-            "flip": self.dataset.flip,
-            "seed": self.views.seed,
-        }
-        return {
-            "dataset": {"name": self.dataset.name, "sha256": content},
-            "preprocessing": {"mean": self.dataset.mean, "std": self.dataset.std},
-            "augmentation": augmentation if self.split == "train" else None,
-        }
+    def _outputs(self, forward: Any, keys: list[str], name: str) -> Iterator[list[np.ndarray]]:
+        """Yields the arrays to store for parts, in order."""
+        places = [self._parts[key] for key in keys]
+        views = sorted({view for view, _ in places})
+        shard = self._source.shard or len(self._source)
+        wanted = np.zeros((len(views), -(-len(self._source) // shard)), bool)
+        for view, rows in places:
+            wanted[views.index(view), rows.start // shard] = True
+        batches = self._source.filling(views, wanted, self.batch_size)
+        sizes = [rows.stop - rows.start for _, rows in places]
+        for outputs in computing.outputs(forward, batches, sizes):
+            shape, classes = outputs[0].shape[1:], self._source.classes
+            if shape != self._outputs_shape:
+                given = {"name": name, "shape": shape, "data": self.dataset_name}
+                raise refusal("cached_classes", **given, classes=classes)
+            yield stored(self.views, outputs)

@@ -10,6 +10,7 @@ from typing import Any
 
 from aekd_tf.data.augmentation import augment, normalize
 from aekd_tf.data.dataset import Dataset, Split
+from aekd_tf.data.examples import Examples
 from aekd_tf.data.streaming import StreamedSplit
 
 
@@ -18,7 +19,7 @@ def training_pipeline(
     *,
     batch_size: int,
     epochs: int,
-    seed: int,
+    seed: int | None,
     first_epoch: int = 0,
     first_step: int = 0,
     views: int | None = None,
@@ -35,7 +36,8 @@ def training_pipeline(
         dataset: data set from `load`.
         batch_size: images per step.
         epochs: the epoch to stop before.
-        seed: seed of the order and, without `view_seed`, of the augmentation.
+        seed: seed of the order and, without `view_seed`, of the augmentation; None for the
+            examples in order, with a `view_seed`.
         first_epoch: the epoch to begin with, to resume; its batches are the same as in a
             run from the start.
         first_step: the step of that epoch to begin with.
@@ -51,24 +53,33 @@ def training_pipeline(
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, ...], int64 [B])`, normalized.
-
-    Raises:
-        ValueError: views or teachers' outputs of a data set that is read from disk.
     """
     import tensorflow as tf
 
     view_seed = seed if view_seed is None else view_seed
+    if view_seed is None:
+        raise ValueError("seed is None: give view_seed, the seed of the augmentation")
     if isinstance(dataset.train, StreamedSplit):
-        if views is not None or teacher_outputs is not None:
-            raise ValueError(f"{dataset.name} is read from disk: its views are not repeated")
-        batches = dataset.train.training_pipeline(batch_size, epochs, seed, first_epoch, view_seed)
-        return _untuned(_parts(batches.skip(first_step), *replicas))
+        return example_batches(
+            dataset.train.examples(),
+            batch_size=batch_size,
+            epochs=epochs,
+            seed=seed,
+            view_seed=view_seed,
+            first_epoch=first_epoch,
+            first_step=first_step,
+            views=views,
+            teacher_outputs=teacher_outputs,
+            replicas=replicas,
+        )
     show = _view(dataset)
     count = len(dataset.train)
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=[seed, epoch * 2])
+        order = tf.range(count)
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, seed=[seed, epoch * 2])
         view = epoch if views is None else epoch % views
         draws = _draws(count, view_seed, view)
         indices = _parts(tf.data.Dataset.from_tensor_slices(order).batch(batch_size), *replicas)
@@ -85,6 +96,42 @@ def training_pipeline(
     pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
     pipeline = pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE)
     return _untuned(pipeline.prefetch(tf.data.AUTOTUNE))
+
+
+def example_batches(
+    examples: Examples,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int | None,
+    view_seed: int,
+    first_epoch: int = 0,
+    first_step: int = 0,
+    views: int | None = None,
+    teacher_outputs: Callable[[Any, Any], Any] | None = None,
+    replicas: tuple[int, int, int] = (0, 1, 1),
+) -> Any:
+    """Gives batches of numbered examples, as `training_pipeline`; in order if `seed` is None."""
+    import tensorflow as tf
+
+    @tf.autograph.experimental.do_not_convert
+    def one_epoch(epoch):
+        view = epoch if views is None else epoch % views
+        shown = examples.epoch(seed, epoch, view_seed, view).batch(batch_size)
+        return _parts(shown, *replicas).map(lambda numbers, batch: (numbers, batch, view))
+
+    @tf.autograph.experimental.do_not_convert
+    def joined(numbers, batch, view):
+        if teacher_outputs is None:
+            return batch
+        inputs, *others = batch
+        return ({"inputs": inputs, **teacher_outputs(view, numbers)}, *others)
+
+    epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
+    pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
+    steps = max(epochs - first_epoch, 0) * -(-examples.count // batch_size) - first_step
+    pipeline = pipeline.apply(tf.data.experimental.assert_cardinality(steps * replicas[1]))
+    return _untuned(pipeline.map(joined).prefetch(tf.data.AUTOTUNE))
 
 
 def _untuned(pipeline: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Training images follow ImageNet's recipe: random crops of 8 to 100% of the area, resized and
 mirrored. Evaluation takes the center. As in memory, a view is a function of (seed, epoch,
-position in the epoch) alone, so that training can go on at any epoch.
+number of the example) alone, so that training can go on at any epoch and views can be cached.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from aekd_tf.data.examples import StreamExamples
+
 # Statistics of ImageNet's training images, per channel.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 # Side of the square center that evaluation sees, as a share of the shorter side.
 _CENTER = 224 / 256
-# Number of images that are shuffled together; the windows' bounds move from epoch to epoch.
-_WINDOW = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class StreamedSplit:
         return self.count
 
     def _encoded(self) -> Any:
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
         # TensorFlow Datasets refuses a part without examples.
@@ -52,54 +53,37 @@ class StreamedSplit:
             shuffle_files=False,
         )
         pipeline = pipeline if self.count else pipeline.take(0)
-        return pipeline.map(lambda example: (example[self.image_key], example[self.label_key]))
+        return pipeline.map(
+            lambda example: (example[self.image_key], tf.cast(example[self.label_key], tf.int64))
+        )
 
-    def training_pipeline(
-        self, batch_size: int, epochs: int, seed: int, first_epoch: int, view_seed: int
-    ) -> Any:
-        """Gives `(float32 [B, size, size, 3], int64 [B])`; see `data.training_pipeline`."""
-        import tensorflow as tf
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Returns what tells these examples from others, without reading them."""
+        split = self.builder.info.splits[self.instruction.partition("[")[0]]
+        return {
+            "name": self.builder.info.full_name,
+            "split": self.instruction,
+            "shards": list(split.shard_lengths),
+            "bytes": split.num_bytes,
+        }
 
-        encoded = self._encoded()
-        window = min(self.count, _WINDOW)
+    def examples(self, *, random: bool = True) -> StreamExamples:
+        """Returns the examples `(encoded image, label)` with random views, or their centers."""
 
-        def one_epoch(epoch):
-            # Not `Dataset.shuffle`, whose order also depends on the global seed.
-            key = tf.constant(seed, tf.int64) * 1_000_003 + epoch
-            start = tf.random.stateless_uniform([], [key, -1], 0, window, tf.int64)
-            rotated = encoded.skip(start).concatenate(encoded.take(start))
-            windows = rotated.batch(window).enumerate().prefetch(1)
+        def view(encoded: Any, seed: Any) -> Any:
+            image = decode(encoded)
+            return random_view(image, seed, self.size) if random else center_view(image, self.size)
 
-            def shuffled(number, examples):
-                indices = tf.range(tf.shape(examples[1])[0])
-                order = tf.random.experimental.stateless_shuffle(indices, [key, number])
-                return tf.data.Dataset.from_tensor_slices(
-                    tuple(tf.gather(part, order) for part in examples)
-                )
-
-            def view(position, example):
-                image, label = example
-                view_key = tf.stack(
-                    [tf.constant(view_seed, tf.int64) * 1_000_003 + epoch, position]
-                )
-                return random_view(decode(image), view_key, self.size), tf.cast(label, tf.int64)
-
-            views = (
-                windows.flat_map(shuffled)
-                .enumerate()
-                .map(view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            )
-            return views.batch(batch_size)
-
-        numbers = tf.data.Dataset.range(first_epoch, epochs)
-        return numbers.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+        name = f"{self.builder.info.full_name} {self.instruction}"
+        return StreamExamples(name, self._encoded, self.count, view)
 
     def evaluation_pipeline(self, batch_size: int) -> Any:
         """Gives `(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
         import tensorflow as tf
 
         def view(image, label):
-            return center_view(decode(image), self.size), tf.cast(label, tf.int64)
+            return center_view(decode(image), self.size), label
 
         pipeline = self._encoded().map(view, num_parallel_calls=tf.data.AUTOTUNE)
         return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
@@ -191,7 +175,7 @@ def random_view(image: Any, key: Any, size: int) -> Any:
 
     Args:
         image: `uint8 [H, W, 3]`.
-        key: `int64 [2]`, which random view.
+        key: two integers, which random view.
         size: height and width of the result.
 
     Returns:

@@ -219,12 +219,12 @@ def test_a_cache_never_serves_another_graph(dataset, tmp_path):
 
 @pytest.mark.parametrize(
     "given",
-    [WEIGHTS[0], (WEIGHTS[0], WEIGHTS[1]), "digits", None, types.SimpleNamespace(train=None)],
+    [WEIGHTS[0], [WEIGHTS[0], WEIGHTS[1]], "digits", None, types.SimpleNamespace(train=None)],
     ids=lambda given: type(given).__name__,
 )
 def test_a_cache_of_something_else(given, tmp_path):
     kind = type(given).__name__
-    with refused(f"not a {kind}", "data.Dataset", "data.Split(", error=TypeError):
+    with refused(f"not a {kind}", "(inputs, labels)", "data.Dataset", error=TypeError):
         TeacherCache(tmp_path, given, Views(1))
 
 

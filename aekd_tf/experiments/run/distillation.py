@@ -59,7 +59,7 @@ def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.
         if not teacher.exists:
             continue
         teachers.check_settings(teacher)
-        name = teacher_pool.cache_name(dataset, teacher)
+        name = teacher_pool.cache_name(dataset.name, teacher)
         if caches is None or not all(
             cache.holds(teacher.path, name, index, len(files))
             for cache in (caches.training, caches.test)
@@ -94,7 +94,7 @@ def _train_and_report(
                 "--output_dir"
             )
     if pool.caches is not None and missing:
-        teacher_pool.announce(config, pool)
+        teacher_pool.announce(config, dataset, pool)
         pool.fill(config)
     choices: dict[str, str] = {}
     for planned in requested:

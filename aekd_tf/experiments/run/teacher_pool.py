@@ -101,9 +101,9 @@ def hints_of(config: Config) -> Hints:
     return Hints(student, teacher_layers or student, config.hint_first_epoch, config.hint_pooling)
 
 
-def cache_name(dataset: data.Dataset, teacher: Teacher) -> str:
-    """Returns the name of a teacher's files in a cache."""
-    return f"{dataset.name.replace('/', '_')}_{teacher.name}"
+def cache_name(dataset: str, teacher: Teacher) -> str:
+    """Returns the name of a teacher's files in a cache of a data set of this name."""
+    return f"{dataset.replace('/', '_')}_{teacher.name}"
 
 
 def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]:
@@ -114,7 +114,7 @@ def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]
         CacheError: a file of the cache that must not be used.
     """
     output.make_directory(config.cache_dir, "--cache_dir")
-    names = [cache_name(cache.dataset, teacher) for teacher in files]
+    names = [cache_name(cache.dataset_name, teacher) for teacher in files]
     try:
         with output.locked(config.cache_dir, "--cache_dir"):
             # The chief computes the missing outputs first, so that the others find them.
@@ -158,15 +158,15 @@ def prepare(
     return TeacherPool(files, models, caches, digests, accuracies)
 
 
-def announce(config: Config, pool: TeacherPool) -> None:
+def announce(config: Config, dataset: data.Dataset, pool: TeacherPool) -> None:
     """Prints how much disk the teachers' outputs take."""
     assert pool.caches is not None
     cache = pool.caches.training
-    first = teachers.load(pool.files[0], cache.dataset, config) if config.cache_hints else None
+    first = teachers.load(pool.files[0], dataset, config) if config.cache_hints else None
     selection = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
     print(
         f"teachers' outputs: {len(pool.files)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
-        f"{config.cache_dir} ({config.cache_views} views of {len(cache.dataset.train)} images, "
+        f"{config.cache_dir} ({config.cache_views} views of {len(dataset.train)} images, "
         f"{config.cache_dtype}{selection})",
         flush=True,
     )

@@ -1,0 +1,76 @@
+"""Runs one teacher over a data set, for a cache: outputs, and a pooled map per hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.teachers.forwards import Forwards
+from aekd_tf.terms.capture import feature_shape
+from aekd_tf.terms.hints import Hints, find_layer
+from aekd_tf.terms.pooling import pooled, pooled_shape
+
+
+def forward_of(
+    teacher: keras.Model,
+    head: str,
+    layers: Sequence[str],
+    hints: Sequence[Hints],
+    forwards: Forwards,
+) -> Any:
+    """Returns a function of a batch's inputs that is traced: outputs, then a map per hint."""
+    ensemble = TeacherEnsemble([teacher], head=head)
+    ensemble.share(forwards)
+    found = [[find_layer(teacher, layer)] for layer in layers]
+
+    def forward(inputs: Any) -> list[tf.Tensor]:
+        if not layers:
+            return [ensemble.logits(inputs)[0]]
+        logits, maps = ensemble.logits_and_features(inputs, found)
+        pairs = zip(maps, hints, strict=True)
+        pooled_maps = [pooled(features[0], each.pooling) for features, each in pairs]
+        return [logits[0], *(tf.cast(features, tf.float32) for features in pooled_maps)]
+
+    own = forwards.kind(teacher) is None
+    return tf.function(forward, autograph=False) if own else forward
+
+
+def outputs(
+    forward: Any, batches: tf.data.Dataset, sizes: Sequence[int]
+) -> Iterator[list[np.ndarray]]:
+    """Yields the teacher's outputs for so many examples after the other, in float32."""
+    if hasattr(forward, "get_concrete_function"):
+        # One trace for all batch sizes: many teachers with few batches each would look like
+        # one function that is traced again and again, which TensorFlow warns of.
+        forward = forward.get_concrete_function(batches.element_spec)
+    results = ([np.asarray(part) for part in forward(inputs)] for inputs in batches)
+    waiting: list[list[np.ndarray]] = []
+    for size in sizes:
+        while sum(len(parts[0]) for parts in waiting) < size:
+            waiting.append(next(results))
+        whole = [np.concatenate(column) for column in zip(*waiting, strict=True)]
+        waiting = [[part[size:] for part in whole]]
+        yield [part[:size] for part in whole]
+
+
+def output_shape(teacher: keras.Model, inputs: Any) -> tuple[int, ...]:
+    """Returns the shape of a teacher's outputs for one example, whose specs are `inputs`."""
+    given = keras.tree.map_structure(_symbol, inputs)
+    return tuple(teacher.compute_output_spec(given, training=False).shape[1:])
+
+
+def map_shape(teacher: keras.Model, layer: str, hints: Hints, inputs: Any) -> tuple[int, ...]:
+    """Returns the shape of a layer's pooled map for one example."""
+    shapes = keras.tree.map_structure(lambda spec: (None, *spec.shape), inputs)
+    return pooled_shape(feature_shape(teacher, find_layer(teacher, layer), shapes), hints.pooling)[
+        1:
+    ]
+
+
+def _symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *spec.shape), spec.dtype.name)
