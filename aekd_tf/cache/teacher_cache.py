@@ -141,6 +141,13 @@ class TeacherCache:
             size += count * int(np.prod(shape)) * np.dtype(self.views.dtype).itemsize
         return size
 
+    def seconds_each(self, teacher: keras.Model) -> float:
+        """Estimates how long one teacher's outputs take, from a few batches."""
+        forward = computing.forward_of(teacher, self.head, [], (), Forwards())
+        shards = -(-len(self._source) // (self._source.shard or len(self._source)))
+        batches = self._source.filling([0], np.ones((1, shards), bool), self.batch_size)
+        return self.views.count * len(self._source) * computing.seconds(forward, batches)
+
     def holds(self, path: str, name: str, teacher: int = 0, num_teachers: int = 1) -> bool:
         """Tells whether all outputs of the teacher in a `.keras` file are stored, unverified."""
         stems = self._stems(name, self._layers(teacher, num_teachers))
@@ -224,7 +231,7 @@ class TeacherCache:
             batch_size: examples per step. The last batch of an epoch may be smaller.
             seed: seed of the order, which differs from epoch to epoch; None for the order of the
                 data. Data that can only be read in order are shuffled in windows of up to
-                2,048 examples, 256 MB at most.
+                1,024 examples, 256 MB at most.
             epochs: epochs, one after the other; epoch e shows view e mod R. Give `fit` the same
                 number and `steps_per_epoch`, so that no epoch repeats the first one's.
             outputs: whether the batches bring the teachers' outputs and, if the cache has hints,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 # Examples that are shuffled together where data can only be read in order, and their size.
-WINDOW, _WINDOW_BYTES = 2048, 2**28
+WINDOW, _WINDOW_BYTES = 1024, 2**28
 
 Augmentation = Callable[[Any, Any], Any]
 

@@ -8,7 +8,10 @@ number of the example) alone, so that training can go on at any epoch and views 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
+
+import numpy as np
 
 from aekd_tf.data.examples import StreamExamples
 
@@ -51,11 +54,19 @@ class StreamedSplit:
             split=part,
             decoders={self.image_key: tfds.decode.SkipDecoding()},
             shuffle_files=False,
+            # It would keep sets of up to 250 MB in memory.
+            read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
         )
         pipeline = pipeline if self.count else pipeline.take(0)
         return pipeline.map(
             lambda example: (example[self.image_key], tf.cast(example[self.label_key], tf.int64))
         )
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Returns the labels `[N]`, in order, which are read without decoding the images."""
+        labels = self._encoded().map(lambda image, label: label).batch(1024)
+        return np.concatenate([np.zeros(0, np.int64), *labels.as_numpy_iterator()])
 
     @property
     def identity(self) -> dict[str, Any]:

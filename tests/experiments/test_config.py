@@ -123,7 +123,6 @@ def refused(capsys, experiment, arguments):
         (["--dataset=digits", "--teachers=no.keras"], "teacher file no.keras does not exist"),
         (["--dataset=digits", "--steps_per_execution=7"], "steps_per_execution is 7 but an epoch"),
         (["--dataset=digits", "--hint_weight=1", "--hint_layers=x"], "x"),
-        (["--dataset=imagenette", "--cache_views=4"], "cache_views caches sets in memory"),
     ],
 )
 def test_bad_inputs(capsys, tmp_path, monkeypatch, arguments, message):
@@ -419,11 +418,6 @@ def test_what_quantization_aware_students_cannot_do(capsys):
     assert "weight_bits is 1: give a whole number from 2 to 8" in line
     line = refused(capsys, "digits", ["--quantize_aware", "--strategy=multi_worker"])
     assert "use strategy=mirrored" in line
-
-
-def test_cache_of_a_set_that_is_read_from_disk(capsys):
-    line = refused(capsys, "imagenet", ["--dataset=imagenette", "--cache_views=4"])
-    assert "cache_views caches sets in memory (digits, mnist1d, cifar10, cifar100)" in line
 
 
 def test_solver_matters_only_where_a_qp_is_solved():

@@ -365,10 +365,12 @@ def test_imagenet_on_awkward_images(tmp_path):
         "--batch_size=16",
         "--image_size=32",
         "--methods=average,auto",
+        "--cache_views=1",
         f"--data_dir={tmp_path}/data",
         f"--output_dir={tmp_path}/run",
     )
     assert process.returncode == 0, process.stderr
+    assert re.search(r"outputs: 2 x 0\.0 MB .* 32 examples, .* seconds to comp", process.stdout)
     assert "tiny_images: 32 training, 6 validation, 24 test images" in process.stdout
     assert "top-5" in process.stdout
     results = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -21,7 +21,6 @@ from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import (
     BATCH_GRADIENTS,
     CACHE_DTYPES,
-    DATASETS_IN_MEMORY,
     DISTILLATION_LOSSES,
     REFERENCE_SOLVERS,
     SOLVERS,
@@ -146,11 +145,6 @@ class Config:
             )
         if self.cache_views < 0:
             raise ValueError(f"cache_views is {self.cache_views}: give 0 for no cache, or more")
-        if self.cache_views and self.dataset not in DATASETS_IN_MEMORY:
-            raise ValueError(
-                f"cache_views caches sets in memory ({', '.join(DATASETS_IN_MEMORY)}), and "
-                f"{self.dataset} is read from disk: leave cache_views out"
-            )
         check_choice("cache_dtype", self.cache_dtype, CACHE_DTYPES)
         for name in ("cache_hints", "cache_top_k"):
             if getattr(self, name) and not self.cache_views:

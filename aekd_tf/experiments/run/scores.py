@@ -49,7 +49,6 @@ def evaluate(
         if cache is None:
             test = data.evaluation_pipeline(dataset, dataset.test)
             return TeacherEnsemble(networks or []).evaluate(test, top_k=top_k(dataset))
-        assert isinstance(dataset.test, data.Split)
         names = [teacher.name for teacher in files]
         return accuracies([(cache.logits(), dataset.test.labels, None)], names, top_k(dataset))
     except ValueError as error:

@@ -78,6 +78,12 @@ def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
         config.cache_top_k,
         config.temperature,
     )
+    if config.retrains and isinstance(dataset.train, data.StreamedSplit):
+        # Another part of a set on disk is read in another order.
+        raise UserError(
+            f"the hint weight is chosen on a part of {dataset.name}, which the cache does not "
+            "know: give --validation_examples, or --cache_views=0"
+        )
     directory, size = config.cache_dir, config.batch_size
     stored = hints_of(config) if config.cache_hints else None
     chosen = any(METHODS[method].held_out for method in config.methods)
@@ -159,14 +165,32 @@ def prepare(
 
 
 def announce(config: Config, dataset: data.Dataset, pool: TeacherPool) -> None:
-    """Prints how much disk the teachers' outputs take."""
+    """Prints how much disk the teachers' outputs take, and of a set on disk how much time."""
     assert pool.caches is not None
     cache = pool.caches.training
-    first = teachers.load(pool.files[0], dataset, config) if config.cache_hints else None
+    streamed = isinstance(dataset.train, data.StreamedSplit)
+    first = None
+    if config.cache_hints or streamed:
+        first = teachers.load(pool.files[0], dataset, config)
     selection = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
+    time = ""
+    missing = sum(
+        not cache.holds(each.path, cache_name(dataset.name, each), index, len(pool.files))
+        for index, each in enumerate(pool.files)
+    )
+    if first is not None and streamed and missing:
+        time = f", about {duration(missing * cache.seconds_each(first))} to compute"
     print(
         f"teachers' outputs: {len(pool.files)} x {cache.bytes_each(first) / 1e6:.1f} MB in "
-        f"{config.cache_dir} ({config.cache_views} views of {len(dataset.train)} images, "
-        f"{config.cache_dtype}{selection})",
+        f"{config.cache_dir} ({config.cache_views} views of {len(dataset.train)} examples, "
+        f"{config.cache_dtype}{selection}){time}",
         flush=True,
     )
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in words, to two digits at most."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

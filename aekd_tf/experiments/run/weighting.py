@@ -48,5 +48,4 @@ def choose(weighting: Weighting, pool: TeacherPool, dataset: data.Dataset) -> No
     if pool.caches is None or pool.caches.validation is None:
         return  # `fit` runs the teachers on them
     split = dataset.validation
-    assert isinstance(split, data.Split)
     weighting.prepare(held_out(pool.caches.validation.logits(), split.labels, "classes"))
