@@ -304,7 +304,7 @@ class EnsembleDistiller(
         given = bound.arguments
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
-        check_epochs(given["x"], given.get("epochs", 1), given.get("steps_per_epoch"))
+        check_epochs(given["x"], given)
         self._check_before_training(batch)
         self._choose_weights(given)
         own = [

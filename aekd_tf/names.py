@@ -40,3 +40,5 @@ AS_OUTPUTS = "as_outputs"
 EXPORT_ENDINGS = {"keras": ".keras", "saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 EXPORT_FORMATS = tuple(EXPORT_ENDINGS)
 QUANTIZATIONS = ("dynamic", "float16", "int8")
+DATA_HEADS = ("auto", "classes", "logit", "labels", "regression")
+AUGMENTATIONS = ("auto", "none", "crop", "crop_flip", "resized_crop")

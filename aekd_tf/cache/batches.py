@@ -54,10 +54,12 @@ def repeats_within(batches: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
     return batches
 
 
-def check_epochs(batches: Any, epochs: int, steps_per_epoch: int | None) -> None:
-    """Refuses a `fit` that would begin such a data set anew in each epoch."""
+def check_epochs(batches: Any, given: dict[str, Any]) -> None:
+    """Refuses a `fit`, by its arguments, that would begin such a data set anew."""
     held = getattr(batches, "aekd_epochs", None)
-    if held is not None and epochs > 1 and steps_per_epoch is None:
+    epochs, steps = given.get("epochs", 1), given.get("steps_per_epoch")
+    left = epochs - given.get("initial_epoch", 0)
+    if held is not None and left > 1 and (steps is None or left * steps > len(batches)):
         raise refusal("epochs_begin_anew", held=held, epochs=epochs)
 
 

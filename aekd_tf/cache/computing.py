@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.outputs import output_key
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.terms.capture import feature_shape
@@ -74,7 +75,10 @@ def seconds(forward: Any, batches: tf.data.Dataset, most: int = 8) -> float:
 def output_shape(teacher: keras.Model, inputs: Any) -> tuple[int, ...]:
     """Returns the shape of a teacher's outputs for one example, whose specs are `inputs`."""
     given = keras.tree.map_structure(_symbol, inputs)
-    return tuple(teacher.compute_output_spec(given, training=False).shape[1:])
+    outputs = teacher(given, training=False)
+    if not isinstance(outputs, keras.KerasTensor):
+        output_key("a teacher", teacher, outputs, None)  # which refuses several
+    return tuple(outputs.shape[1:])
 
 
 def map_shape(teacher: keras.Model, layer: str, hints: Hints, inputs: Any) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -24,7 +25,6 @@ from aekd_tf.data.examples import (
     pair,
     window_of,
 )
-from aekd_tf.data.user_data import is_arrays
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.identity import value_digest
 
@@ -42,8 +42,12 @@ def own_examples(dataset: Any, augmentation: Augmentation | None, name: str | No
     """
     examples: Examples
     parts = _without_none(dataset) if isinstance(dataset, tuple) else ()
-    if 1 <= len(parts) <= 3 and is_arrays(parts):
-        arrays = keras.tree.map_structure(_array, parts)
+    if parts:
+        leaves = keras.tree.flatten(parts)
+        if len(parts) > 3 or not all(getattr(leaf, "shape", ()) for leaf in leaves):
+            kinds = [type(part).__name__ for part in parts]
+            raise refusal("not_arrays", kinds=kinds)
+        arrays = keras.tree.lists_to_tuples(keras.tree.map_structure(_array, parts))
         lengths = [len(part) for part in keras.tree.flatten(arrays)]
         if len(set(lengths)) > 1:
             raise refusal("unequal_lengths", lengths=lengths)
@@ -53,7 +57,7 @@ def own_examples(dataset: Any, augmentation: Augmentation | None, name: str | No
     elif isinstance(dataset, (tf.data.Dataset, keras.utils.PyDataset)):
         if name is None:
             raise refusal("data_without_name", kind=type(dataset).__name__)
-        read = functools.partial(_stream, dataset)
+        read = _reader(dataset, name)
         _check_stream(read(), name)
         examples = StreamExamples(name, read, -1, augmentation)
     else:
@@ -73,28 +77,42 @@ def _array(part: Any) -> np.ndarray:
     return part.to_numpy() if hasattr(part, "to_numpy") else np.asarray(part)
 
 
-def _stream(dataset: Any) -> tf.data.Dataset:
-    """Returns data of a user as a `tf.data.Dataset` of `(inputs, ...)`, not batched."""
+def _reader(dataset: Any, name: str) -> Callable[[], tf.data.Dataset]:
+    """Returns a function that gives a user's data as `(inputs, ...)`, not batched."""
     if isinstance(dataset, keras.utils.PyDataset):
-        return _of_batches(dataset)
+        return _of_batches(dataset, name)
     if isinstance(dataset.element_spec, tuple):
-        return dataset
-    return dataset.map(lambda inputs: (inputs,))
+        return lambda: dataset
+    return lambda: dataset.map(lambda inputs: (inputs,))
 
 
-def _of_batches(given: keras.utils.PyDataset) -> tf.data.Dataset:
+def _of_batches(given: keras.utils.PyDataset, name: str) -> Callable[[], tf.data.Dataset]:
     def batch(index: int) -> Any:
         parts = _without_none(keras.utils.unpack_x_y_sample_weight(given[index]))
+        if not parts or any(part is None for part in parts):
+            raise refusal("labels_missing", name=name)
         return keras.tree.lists_to_tuples(keras.tree.map_structure(np.asarray, parts))
 
     def spec(part: np.ndarray) -> tf.TensorSpec:
         return tf.TensorSpec((None, *part.shape[1:]), part.dtype)
 
-    signature = keras.tree.map_structure(spec, batch(0))
-    made = tf.data.Dataset.from_generator(
-        lambda: map(batch, range(given.num_batches)), output_signature=signature
-    )
-    return made.unbatch()
+    if given.num_batches is None:
+        raise refusal("endless_data", name=name)
+    if not given.num_batches:
+        raise refusal("no_examples", name=name)
+    first = batch(0)  # outside any graph
+    signature = keras.tree.map_structure(spec, first)
+    kinds = [part.dtype for part in keras.tree.flatten(first)]
+
+    def batches() -> Iterator[Any]:
+        for index in range(given.num_batches):
+            made = batch(index)
+            found = [part.dtype for part in keras.tree.flatten(made)]
+            if found != kinds:
+                raise refusal("batches_differ", name=name, index=index, found=found, first=kinds)
+            yield made
+
+    return lambda: tf.data.Dataset.from_generator(batches, output_signature=signature).unbatch()
 
 
 def _check_stream(stream: tf.data.Dataset, name: str) -> None:
@@ -103,7 +121,8 @@ def _check_stream(stream: tf.data.Dataset, name: str) -> None:
     specs = tf.nest.flatten(stream.element_spec)
     if not all(isinstance(spec, tf.TensorSpec) for spec in specs):
         raise refusal("sparse_data", name=name)
-    if all(spec.shape.rank and spec.shape[0] is None for spec in specs):
+    vectors = [spec.shape.rank == 1 for spec in specs]  # such as the labels of a batch
+    if any(vectors) and all(spec.shape.rank and spec.shape[0] is None for spec in specs):
         raise refusal("batched_data", name=name)
 
 
@@ -147,16 +166,20 @@ def identity(examples: Examples, name: str | None, seed: int, shard: int) -> dic
     augmentation = None
     if examples.augmentation is not None:
         augmentation = {"function": value_digest(examples.augmentation), "seed": seed}
-    return {"dataset": _content(examples, name, shard), "augmentation": augmentation}
+    return {"dataset": content(examples, name, shard), "augmentation": augmentation}
 
 
-def _content(examples: Examples, name: str | None, shard: int) -> dict[str, Any]:
+def content(examples: Examples, name: str | None, shard: int) -> dict[str, Any]:
+    """Returns what tells the examples from others, whatever their views."""
     if isinstance(examples, ArrayExamples):
-        content = hashlib.sha256()
+        digest = hashlib.sha256()
         for part in keras.tree.flatten(examples.arrays):
-            content.update(f"{part.shape} {part.dtype}".encode())
-            content.update(np.ascontiguousarray(part).data if part.dtype != object else part)
-        return {"name": name or "arrays", "sha256": content.hexdigest()}
+            digest.update(f"{part.shape} {part.dtype}".encode())
+            if part.dtype == object:  # texts, of which it holds the places in memory
+                digest.update(tf.io.serialize_tensor(tf.constant(part)).numpy())
+            else:
+                digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+        return {"name": name or "arrays", "sha256": digest.hexdigest()}
     assert isinstance(examples, StreamExamples)
     assert examples.fingerprints is not None
     prints = examples.fingerprints
@@ -172,15 +195,36 @@ def _check_augmentation(examples: Examples, augmentation: Any) -> None:
     function = augmentation
     while isinstance(function, functools.partial):
         function = function.func
+    function = getattr(function, "python_function", function)  # of a tf.function
     if not isinstance(function, types.FunctionType):
         raise refusal("augmentation_kind", kind=type(function).__name__)
     first = _first_inputs(examples)
-    made = tf.function(lambda seed: augmentation(first, seed), autograph=False)
-    for number in range(_TRIES):
-        seed = folded(pair(0), number)
-        once, again = (keras.tree.flatten(made(seed)) for _ in range(2))
-        if any(tf.reduce_any(a != b) for a, b in zip(once, again, strict=True)):
-            raise refusal("augmentation_random", name=function.__qualname__)
+    draws = np.random.default_rng(0)
+    noise = keras.tree.map_structure(functools.partial(_noise, draws), first)
+    for given in (first, noise):
+        # Two traces, as Python's draws are constants of a trace.
+        traces = [
+            tf.function(functools.partial(augmentation, given), autograph=False) for _ in range(2)
+        ]
+        for number in range(_TRIES):
+            seed = folded(pair(0), number)
+            # The first one twice, as TensorFlow's draws go on from call to call.
+            once, *others = (keras.tree.flatten(made(seed)) for made in (*traces, traces[0]))
+            if not all(all(map(_same, once, other)) for other in others):
+                raise refusal("augmentation_random", name=function.__qualname__)
+
+
+def _noise(draws: np.random.Generator, part: tf.Tensor) -> tf.Tensor:
+    """Returns random values in place of an example's, of which a flip may see nothing."""
+    if part.dtype.is_floating:
+        return tf.cast(draws.normal(size=part.shape), part.dtype)
+    if part.dtype.is_integer:
+        return tf.cast(draws.integers(0, 100, part.shape), part.dtype)
+    return part
+
+
+def _same(once: Any, again: Any) -> bool:
+    return tf.io.serialize_tensor(once) == tf.io.serialize_tensor(again)
 
 
 def _first_inputs(examples: Examples) -> Any:

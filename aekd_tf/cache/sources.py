@@ -149,13 +149,15 @@ class _Numbered(Source):
         self.shard = None if isinstance(examples, ArrayExamples) else SHARD
 
     def __len__(self) -> int:
+        self.settle(False)
         return self.examples.count
 
     def inputs(self) -> Any:
+        self.settle(False)
         return self.examples.epoch(None, 0, self.views.seed, 0).element_spec[1][0]
 
     def filling(self, views: Sequence[int], wanted: np.ndarray, batch_size: int) -> Any:
-        shard = self.shard or len(self)
+        shard = self.shard or len(self)  # which settles
 
         @tf.autograph.experimental.do_not_convert
         def one_view(view: Any, of_view: Any) -> Any:
@@ -169,6 +171,7 @@ class _Numbered(Source):
         return numbers.flat_map(one_view).prefetch(tf.data.AUTOTUNE)
 
     def training(self, batch_size: int, seed: int | None, epochs: int, outputs: Any) -> Any:
+        self.settle(False)
         return _batches(self.examples, self.views, batch_size, seed, epochs, outputs)
 
 
@@ -179,19 +182,25 @@ class _Own(_Numbered):
         super().__init__(examples, views, name or "the data set")
         self._given, self._settled = name, isinstance(examples, ArrayExamples)
         self.prefix = "" if name is None else f"{name}_"
+        self._filled: dict[str, Any] | None = None
 
     def settle(self, progress: bool) -> None:
         if not self._settled:
             self.examples = own_data.survey(self.examples, progress)
             self._settled = True
 
-    def __len__(self) -> int:
-        self.settle(False)
-        return super().__len__()
-
     def identity(self) -> dict[str, Any]:
         self.settle(False)
-        return own_data.identity(self.examples, self._given, self.views.seed, SHARD)
+        found = own_data.identity(self.examples, self._given, self.views.seed, SHARD)
+        self._filled = found["dataset"]
+        return found
+
+    def training(self, batch_size: int, seed: int | None, epochs: int, outputs: Any) -> Any:
+        if outputs is not None and isinstance(self.examples, ArrayExamples):
+            found = own_data.content(self.examples, self._given, SHARD)
+            if found != self._filled:
+                raise refusal("arrays_changed", name=self.name)
+        return super().training(batch_size, seed, epochs, outputs)
 
 
 class _Streamed(_Numbered):
@@ -200,13 +209,15 @@ class _Streamed(_Numbered):
     def __init__(self, dataset: data.Dataset, split: str, views: Views):
         self._split, self._random = getattr(dataset, split), split == "train"
         super().__init__(self._split.examples(random=self._random), views, dataset.name)
-        self.classes = dataset.num_classes
+        self.classes, self.shard = dataset.num_classes, SHARD
 
     def identity(self) -> dict[str, Any]:
-        views = {"recipe": "random resized crop and flip", "seed": self.views.seed}
+        split = self._split
+        flip = " and flip" if split.flip else ""
+        views = {"recipe": f"random resized crop{flip}", "seed": self.views.seed}
         return {
-            "dataset": self._split.identity,
-            "preprocessing": {"size": self._split.size},
+            "dataset": split.identity,
+            "preprocessing": {"size": split.size, "scale": split.scale},
             "augmentation": views if self._random else None,
         }
 

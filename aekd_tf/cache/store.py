@@ -111,13 +111,14 @@ class ViewFile:
 
     def write(self, name: str, values: np.ndarray) -> None:
         """Stores a part `[n, ...]`; it counts as finished once it is on disk."""
-        array = np.lib.format.open_memmap(self.path, "r+")
-        part = self._parts[name]
-        array[part] = values
-        array.flush()
-        checksum = _checksum(array[part])
         with self._alone():
-            self.checksums[name] = checksum
+            if name in self.checksums:  # another process was faster
+                return
+            array = np.lib.format.open_memmap(self.path, "r+")
+            part = self._parts[name]
+            array[part] = values
+            array.flush()
+            self.checksums[name] = _checksum(array[part])
             self._write_manifest()
 
     def of_file(self, digest: str | None) -> None:
@@ -133,7 +134,7 @@ class ViewFile:
         with files.exclusive(os.path.dirname(self.path)):
             checksums = recorded(self.manifest.removesuffix(".json")).get("checksums")
             if isinstance(checksums, dict):
-                self.checksums = {**checksums, **self.checksums}
+                self.checksums = {**self.checksums, **checksums}
             yield
 
     def _write_manifest(self) -> None:

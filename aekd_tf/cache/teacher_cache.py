@@ -119,7 +119,7 @@ class TeacherCache:
         shapes = [list(array.shape[2:]) for array in self._features]
         temperature = self.views.temperature if self.views.top_k is not None else None
         # Written in full by each teacher, so one example tells.
-        first = self._gather_logits(0, np.arange(1))
+        first = self._gather_logits(self._logits, 0, np.arange(1))
         return CachedTeachers(
             len(self._logits), shapes or None, temperature, bool((first < UNKNOWN / 2).any())
         )
@@ -196,6 +196,8 @@ class TeacherCache:
         if not 0 <= part[0] < part[1]:
             raise refusal("cache_part", part=str(part))
         self.digests, self._logits, self._features, computed = [], [], [], 0
+        if self._source.classes is None or self.head != "classes":
+            self._outputs_shape = None
         opened: list[list[ViewFile]] = []
         os.makedirs(self.directory, exist_ok=True)
         self._source.settle(progress)
@@ -258,13 +260,16 @@ class TeacherCache:
             `"teacher_logits"`, `[B, M, ..., K]` float32; with `hints` also `"teacher_features"`, a
             tuple of M feature maps `[B, ...]` float32, of several hints one after the other.
         """
-        outputs = tf.numpy_function(self._gather_logits, [view, indices], tf.float32)
+        # What is filled later has no part in these batches.
+        gather = functools.partial(self._gather_logits, self._logits)
+        outputs = tf.numpy_function(gather, [view, indices], tf.float32)
         assert self._outputs_shape is not None
         shape = [None, len(self._logits), *self._outputs_shape]
         results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
-            maps = tf.numpy_function(self._gather_features, [view, indices], types)
+            gather_maps = functools.partial(self._gather_features, self._features)
+            maps = tf.numpy_function(gather_maps, [view, indices], types)
             results["teacher_features"] = tuple(
                 tf.ensure_shape(values, [None, *array.shape[2:]])
                 for values, array in zip(maps, self._features, strict=True)
@@ -273,17 +278,23 @@ class TeacherCache:
 
     def logits(self, view: int = 0) -> np.ndarray:
         """Returns the outputs of all examples of a view, in order: `[M, N, ..., K]` float32."""
-        return np.swapaxes(self._gather_logits(view, np.arange(len(self._source))), 0, 1)
+        return np.swapaxes(
+            self._gather_logits(self._logits, view, np.arange(len(self._source))), 0, 1
+        )
 
-    def _gather_logits(self, view: Any, indices: np.ndarray) -> np.ndarray:
-        parts = [array[int(view)][indices] for array in self._logits]
+    def _gather_logits(
+        self, logits: list[np.ndarray], view: Any, indices: np.ndarray
+    ) -> np.ndarray:
+        parts = [array[int(view)][indices] for array in logits]
         if self.views.top_k is not None:
             assert self._outputs_shape is not None
             parts = [expand(part, self._outputs_shape[-1]) for part in parts]
         return np.stack(parts, axis=1).astype(np.float32)
 
-    def _gather_features(self, view: Any, indices: np.ndarray) -> list[np.ndarray]:
-        return [array[int(view)][indices].astype(np.float32) for array in self._features]
+    def _gather_features(
+        self, features: list[np.ndarray], view: Any, indices: np.ndarray
+    ) -> list[np.ndarray]:
+        return [array[int(view)][indices].astype(np.float32) for array in features]
 
     def _check_filled(self) -> None:
         if not self._logits:
@@ -393,4 +404,7 @@ class TeacherCache:
             if shape != self._outputs_shape:
                 given = {"name": name, "shape": shape, "data": self.dataset_name}
                 raise refusal("cached_classes", **given, classes=classes)
+            largest = np.abs(outputs[0]).max()
+            if self.head == "regression" and largest > np.finfo(self.views.dtype).max:
+                raise refusal("cached_range", name=name, value=f"{largest:g}")
             yield stored(self.views, outputs)

@@ -32,6 +32,7 @@ class Views:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", int(self.seed))
         if self.count < 1:
             raise ValueError(f"views are {self.count}: give at least 1")
         check_choice("dtype", self.dtype, CACHE_DTYPES)

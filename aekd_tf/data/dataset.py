@@ -37,6 +37,8 @@ class Dataset:
         mean, std: statistics per channel, in units of the stored inputs; 0 and 1 keep them.
         crop_padding: largest shift of a random crop, in pixels of zero padding; 0 for no crop.
         flip: whether mirror images keep their label.
+        head: what labels are: `"classes"`, `"logit"`, `"labels"` or `"regression"`. Other labels
+            than classes are `[N, K]` float32, and `num_classes` is K.
 
     Raises:
         ValueError: a crop or a flip of inputs that are not images `[N, H, W, C]`.
@@ -51,6 +53,7 @@ class Dataset:
     std: tuple[float, ...]
     crop_padding: int
     flip: bool
+    head: str = "classes"
 
     def __post_init__(self) -> None:
         if (self.crop_padding or self.flip) and len(self.image_shape) != 3:

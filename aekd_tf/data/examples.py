@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ def pair(seed: int) -> Any:
     """Returns a whole number as the int32 `[2]` that stateless functions take."""
     import tensorflow as tf
 
+    seed = int(seed)
     parts = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
     return tf.constant(parts.view(np.int32))
 
@@ -57,6 +59,7 @@ class Examples(abc.ABC):
 
     def views(self, examples: Any, seed: int, view: Any) -> Any:
         """Augments what `in_order` or `shuffled` gives."""
+        import keras
         import tensorflow as tf
 
         augmentation = self.augmentation
@@ -67,7 +70,8 @@ class Examples(abc.ABC):
         @tf.autograph.experimental.do_not_convert
         def shown(number: Any, example: Any) -> Any:
             inputs, *others = example
-            return number, (augmentation(inputs, folded(start, view, number)), *others)
+            seen = keras.tree.lists_to_tuples(augmentation(inputs, folded(start, view, number)))
+            return number, (seen, *others)
 
         return examples.map(shown, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -94,6 +98,15 @@ class ArrayExamples(Examples):
 
         return len(keras.tree.flatten(self.arrays)[0])
 
+    @functools.cached_property
+    def _tensors(self) -> Any:
+        """Returns the arrays as tensors outside any graph, which would hold another copy."""
+        import keras
+        import tensorflow as tf
+
+        with tf.init_scope(), tf.device("CPU"):
+            return keras.tree.map_structure(tf.convert_to_tensor, self.arrays)
+
     def in_order(self) -> Any:
         import tensorflow as tf
 
@@ -109,8 +122,7 @@ class ArrayExamples(Examples):
         import keras
         import tensorflow as tf
 
-        with tf.device("CPU"):
-            arrays = keras.tree.map_structure(tf.convert_to_tensor, self.arrays)
+        arrays = self._tensors
 
         @tf.autograph.experimental.do_not_convert
         def example(number: Any) -> Any:

@@ -7,31 +7,96 @@ number of the example) alone, so that training can go on at any epoch and views 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
 
-from aekd_tf.data.examples import StreamExamples
+from aekd_tf.data.examples import Augmentation, Examples, StreamExamples
+from aekd_tf.data.images import center_view, decode, random_view
 
 # Statistics of ImageNet's training images, per channel.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
-# Side of the square center that evaluation sees, as a share of the shorter side.
-_CENTER = 224 / 256
+
+
+class StreamedSplit(abc.ABC):
+    """A split of images that are decoded as they are read.
+
+    Attributes:
+        size: height and width of the images that the pipelines give.
+        scale: mean and standard deviation per channel that images are normalized with; None
+            for values from 0 to 255.
+        flip: whether random views are mirrored.
+    """
+
+    size: int
+    scale: tuple[tuple[float, ...], tuple[float, ...]] | None
+    flip: bool
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> np.ndarray:
+        """Returns the labels `[N]`, in order, without decoding the images."""
+
+    @property
+    @abc.abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Returns what tells these examples from others, without reading the images."""
+
+    @abc.abstractmethod
+    def with_views(self, augmentation: Augmentation) -> Examples:
+        """Returns the examples, whose inputs `augmentation` makes of what is read and a seed."""
+
+    @abc.abstractmethod
+    def part(self, first: int, end: int) -> StreamedSplit:
+        """Returns a part of a split whose examples are the first ones, in order."""
+
+    def encoded(self, read: Any) -> Any:
+        """Returns the content of an image file, of what is read."""
+        return read
+
+    def examples(self, *, random: bool = True) -> Examples:
+        """Returns the examples with random views, or with the images' centers."""
+
+        def view(read: Any, seed: Any) -> Any:
+            image = decode(self.encoded(read))
+            if random:
+                return self._scaled(random_view(image, seed, self.size, self.flip))
+            return self._scaled(center_view(image, self.size))
+
+        return self.with_views(view)
+
+    def _scaled(self, image: Any) -> Any:
+        return image if self.scale is None else (image - self.scale[0]) / self.scale[1]
+
+    def evaluation_pipeline(self, batch_size: int) -> Any:
+        """Gives `(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
+        import tensorflow as tf
+
+        examples = self.examples(random=False).epoch(None, 0, 0, 0)
+        pipeline = examples.map(lambda number, example: example)
+        return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamedSplit:
-    """Part of a TensorFlow Datasets split, decoded as it is read.
+class TfdsSplit(StreamedSplit):
+    """Part of a split of TensorFlow Datasets.
 
     Attributes:
         builder: the data set's builder, with its data on disk.
         instruction: the part, e.g. `"train[:90%]"`.
-        count: number of examples.
-        size: height and width of the images that the pipelines give.
+        count: number of examples of the part.
+        size, scale, flip: as in `StreamedSplit`.
         image_key, label_key: names of the builder's features.
+        chosen: which examples of the part belong to the split, bool; None for all.
     """
 
     builder: Any
@@ -40,11 +105,15 @@ class StreamedSplit:
     size: int
     image_key: str
     label_key: str
+    scale: tuple[tuple[float, ...], tuple[float, ...]] | None = (MEAN, STD)
+    flip: bool = True
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return self.count
+        return self.count if self.chosen is None else int(self.chosen.sum())
 
-    def _encoded(self) -> Any:
+    def read(self) -> Any:
+        """Gives `(encoded image, label)`, one example after the other."""
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
@@ -58,46 +127,43 @@ class StreamedSplit:
             read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
         )
         pipeline = pipeline if self.count else pipeline.take(0)
+        if self.chosen is not None:
+            kept = tf.data.Dataset.from_tensor_slices(self.chosen)
+            pipeline = tf.data.Dataset.zip(pipeline, kept).filter(lambda example, keep: keep)
+            pipeline = pipeline.map(lambda example, keep: example)
         return pipeline.map(
             lambda example: (example[self.image_key], tf.cast(example[self.label_key], tf.int64))
         )
 
     @functools.cached_property
-    def labels(self) -> np.ndarray:
-        """Returns the labels `[N]`, in order, which are read without decoding the images."""
-        labels = self._encoded().map(lambda image, label: label).batch(1024)
+    def labels(self) -> np.ndarray:  # type: ignore[override]
+        labels = self.read().map(lambda image, label: label).batch(1024)
         return np.concatenate([np.zeros(0, np.int64), *labels.as_numpy_iterator()])
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Returns what tells these examples from others, without reading them."""
         split = self.builder.info.splits[self.instruction.partition("[")[0]]
+        chosen = None if self.chosen is None else hashlib.sha256(self.chosen.tobytes()).hexdigest()
         return {
             "name": self.builder.info.full_name,
             "split": self.instruction,
             "shards": list(split.shard_lengths),
             "bytes": split.num_bytes,
+            "chosen": chosen,
         }
 
-    def examples(self, *, random: bool = True) -> StreamExamples:
-        """Returns the examples `(encoded image, label)` with random views, or their centers."""
+    def part(self, first: int, end: int) -> TfdsSplit:
+        if self.chosen is None:
+            instruction = f"{self.instruction.partition('[')[0]}[{first}:{end}]"
+            return dataclasses.replace(self, instruction=instruction, count=end - first)
+        chosen = self.chosen.copy()
+        places = np.flatnonzero(chosen)
+        chosen[places[:first]] = chosen[places[end:]] = False
+        return dataclasses.replace(self, chosen=chosen)
 
-        def view(encoded: Any, seed: Any) -> Any:
-            image = decode(encoded)
-            return random_view(image, seed, self.size) if random else center_view(image, self.size)
-
+    def with_views(self, augmentation: Augmentation) -> Examples:
         name = f"{self.builder.info.full_name} {self.instruction}"
-        return StreamExamples(name, self._encoded, self.count, view)
-
-    def evaluation_pipeline(self, batch_size: int) -> Any:
-        """Gives `(float32 [B, size, size, 3], int64 [B])` batches of centers, in order."""
-        import tensorflow as tf
-
-        def view(image, label):
-            return center_view(decode(image), self.size), label
-
-        pipeline = self._encoded().map(view, num_parallel_calls=tf.data.AUTOTUNE)
-        return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return StreamExamples(name, self.read, len(self), augmentation)
 
 
 def load(
@@ -117,6 +183,39 @@ def load(
         ValueError: no image and label to classify, no labeled test split, or more examples
             than the data set has.
     """
+    info = builder.info
+    features, keys = image_features(name, builder)
+    # ImageNet's own test split has no labels.
+    test = "validation" if name.startswith("imagenet") or "test" not in info.splits else "test"
+    missing = [split for split in ("train", test) if split not in info.splits]
+    if missing:
+        raise ValueError(f"{name} has no split {missing[0]!r}, only {', '.join(info.splits)}")
+    total = info.splits["train"].num_examples
+    if validation_examples is None:
+        validation_examples = max(1, min(10_000, total // 10))
+    train_examples, available = training_share(name, total, train_examples, validation_examples)
+
+    def split(instruction, count):
+        return TfdsSplit(builder, instruction, count, image_size, *keys)
+
+    return {
+        "num_classes": features[1].num_classes,
+        "train": split(f"train[:{train_examples}]", train_examples),
+        "validation": split(f"train[{available}:]", validation_examples),
+        "test": split(test, info.splits[test].num_examples),
+        "mean": MEAN,
+        "std": STD,
+        "crop_padding": 0,
+        "flip": True,
+    }
+
+
+def image_features(name: str, builder: Any) -> tuple[list[Any], tuple[str, str]]:
+    """Returns the features of image and label of a builder, and their keys.
+
+    Raises:
+        ValueError: no image and label to classify.
+    """
     import tensorflow_datasets as tfds
 
     info = builder.info
@@ -129,29 +228,7 @@ def load(
             f"{name} is no image classification set: it has {', '.join(known)}, and no Image with "
             "a ClassLabel"
         )
-    # ImageNet's own test split has no labels.
-    test = "validation" if name.startswith("imagenet") or "test" not in info.splits else "test"
-    missing = [split for split in ("train", test) if split not in info.splits]
-    if missing:
-        raise ValueError(f"{name} has no split {missing[0]!r}, only {', '.join(info.splits)}")
-    total = info.splits["train"].num_examples
-    if validation_examples is None:
-        validation_examples = max(1, min(10_000, total // 10))
-    train_examples, available = training_share(name, total, train_examples, validation_examples)
-
-    def split(instruction, count):
-        return StreamedSplit(builder, instruction, count, image_size, *keys)
-
-    return {
-        "num_classes": features[1].num_classes,
-        "train": split(f"train[:{train_examples}]", train_examples),
-        "validation": split(f"train[{available}:]", validation_examples),
-        "test": split(test, info.splits[test].num_examples),
-        "mean": MEAN,
-        "std": STD,
-        "crop_padding": 0,
-        "flip": True,
-    }
+    return features, keys
 
 
 def training_share(
@@ -170,59 +247,3 @@ def training_share(
             f"{validation_examples} for validation do not fit; training requires at least 1"
         )
     return train_examples, available
-
-
-def decode(image: Any) -> Any:
-    """Decodes JPEG, PNG, BMP or GIF to `uint8 [H, W, 3]`, also gray and CMYK images."""
-    import tensorflow as tf
-
-    image = tf.io.decode_image(image, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
-    return image
-
-
-def random_view(image: Any, key: Any, size: int) -> Any:
-    """Crops at random 8 to 100% of the area, from 3:4 to 4:3, resizes and mirrors at random.
-
-    Args:
-        image: `uint8 [H, W, 3]`.
-        key: two integers, which random view.
-        size: height and width of the result.
-
-    Returns:
-        Normalized `float32 [size, size, 3]`.
-    """
-    import tensorflow as tf
-
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros([1, 0, 4]),
-        seed=key,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        use_image_if_no_bounding_boxes=True,
-    )
-    cropped = tf.slice(image, begin, tf.concat([extent[:2], [3]], 0))
-    view = tf.image.resize(cropped, (size, size), antialias=True)
-    view = tf.image.stateless_random_flip_left_right(view, seed=tf.convert_to_tensor(key) + 1)
-    return _normalized(view, size)
-
-
-def center_view(image: Any, size: int) -> Any:
-    """Crops the central square, 7/8 of the shorter side, resizes and normalizes it."""
-    import tensorflow as tf
-
-    shape = tf.shape(image)[:2]
-    shorter = tf.cast(tf.reduce_min(shape), tf.float32)
-    side = tf.maximum(tf.cast(tf.round(_CENTER * shorter), tf.int32), 1)
-    top, left = tf.unstack((shape - side) // 2)
-    cropped = tf.image.crop_to_bounding_box(image, top, left, side, side)
-    return _normalized(tf.image.resize(cropped, (size, size), antialias=True), size)
-
-
-def _normalized(image: Any, size: int) -> Any:
-    import tensorflow as tf
-
-    image = tf.clip_by_value(image, 0.0, 255.0)
-    return tf.ensure_shape((image - MEAN) / STD, [size, size, 3])

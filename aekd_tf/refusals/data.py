@@ -78,6 +78,27 @@ DATA = {
         "these classes, or wrap it in TeacherAdapter(class_map=...)",
         "Outputs are compared class by class.",
     ),
+    "cached_range": Refusal(
+        "teacher {name} gives values up to {value}, beyond float16: give Views(dtype='float32')",
+        "Greater values would be cut off in the file.",
+    ),
+    "not_arrays": Refusal(
+        "the data set is a tuple of {kinds}: give arrays (inputs, labels), or with sample weights",
+        "Lists of numbers have no dtype, and weights without labels have no meaning.",
+        TypeError,
+    ),
+    "labels_missing": Refusal(
+        "{name} has sample weights without labels: give labels, too",
+        "The weights would be taken for labels.",
+    ),
+    "batches_differ": Refusal(
+        "batch {index} of {name} is {found}, the first one {first}: give all batches one dtype",
+        "Its values would be converted to the first batch's dtype, and cut.",
+    ),
+    "arrays_changed": Refusal(
+        "the arrays of {name} have changed since fill: make a new TeacherCache of them",
+        "The teachers' outputs belong to other inputs.",
+    ),
     "epochs_begin_anew": Refusal(
         "the data hold {held} epochs of cache.dataset, and epochs={epochs} would begin them anew "
         "each time: give cache.dataset(..., epochs={epochs}) and fit(..., steps_per_epoch=...)",

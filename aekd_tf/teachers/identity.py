@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import json
+import sys
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -99,15 +101,38 @@ def function_digest(function: Any, outer: tuple[Any, ...] = ()) -> str:
 
     `outer` are the functions that led to it.
     """
-    place = f"{function.__module__}.{function.__qualname__}"
-    if (function.__module__ or "").partition(".")[0] in _KNOWN or function in outer:
+    # The children of a script know its functions by another name.
+    module = (function.__module__ or "").replace("__mp_main__", "__main__")
+    place = f"{module}.{function.__qualname__}"
+    if _is_library(module) or any(function is each for each in outer):
         return place
     outer = (*outer, function)
     cells = [_cell(cell, outer) for cell in function.__closure__ or ()]
     names = sorted(_names(function.__code__) & set(function.__globals__))
-    used = [[name, value_digest(function.__globals__[name], outer)] for name in names]
+    used = [[name, _used(function, name, outer)] for name in names]
     defaults = value_digest([function.__defaults__, function.__kwdefaults__], outer)
     return f"{place} {_code(function.__code__)} {defaults!r} {cells!r} {used!r}"
+
+
+def _used(function: Any, name: str, outer: tuple[Any, ...]) -> Any:
+    """Returns what a function uses of a global: of a module, what its code names."""
+    value = function.__globals__[name]
+    if not isinstance(value, types.ModuleType):
+        return value_digest(value, outer)
+    if _is_library(value.__name__):
+        return value.__name__
+    names = sorted(_names(function.__code__) & set(vars(value)))
+    return [value.__name__, [[each, value_digest(getattr(value, each), outer)] for each in names]]
+
+
+@functools.cache
+def _is_library(module: str) -> bool:
+    """Returns whether a module is installed, so that its name says what is in it."""
+    top = module.partition(".")[0]
+    if top in _KNOWN or top in sys.stdlib_module_names:
+        return top != "__main__"
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return "site-packages" in file or "dist-packages" in file
 
 
 def _cell(cell: Any, outer: tuple[Any, ...]) -> Any:
@@ -120,8 +145,8 @@ def _cell(cell: Any, outer: tuple[Any, ...]) -> Any:
 def value_digest(value: Any, outer: tuple[Any, ...] = ()) -> Any:
     """Returns a value as text.
 
-    That is all of numbers, texts, arrays, functions, Keras's layers and lists of them, and the
-    kind alone of anything else.
+    That is all of numbers, texts, arrays, variables, functions, Keras's layers, classes and
+    objects of one's own, and of lists of them. Of anything else it is the kind alone.
     """
     if isinstance(value, _SIMPLE):
         return repr(value)
@@ -137,9 +162,36 @@ def value_digest(value: Any, outer: tuple[Any, ...] = ()) -> Any:
         return value_digest([value.func, value.args, value.keywords], outer)
     if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
         return _array_digest(np.asarray(value))
+    if isinstance(value, (tf.Variable, keras.Variable)):
+        return _array_digest(np.asarray(value))
     if isinstance(value, keras.layers.Layer):
-        return json.dumps(_without_names(_configuration(value)), sort_keys=True, default=repr)
-    return type(value).__name__
+        config = json.dumps(_without_names(_configuration(value)), sort_keys=True, default=repr)
+        return [config, [_array_digest(weight) for weight in value.get_weights()]]
+    if hasattr(value, "python_function"):  # a tf.function
+        return value_digest(value.python_function, outer)
+    if isinstance(value, enum.Enum):
+        return [repr(value), value_digest(value.value, outer)]
+    return _own_object(value, outer)
+
+
+def _own_object(value: Any, outer: tuple[Any, ...]) -> Any:
+    """Returns a class or an object of one's own as text, with its functions and attributes."""
+    cls = value if isinstance(value, type) else type(value)
+    place = f"{cls.__module__}.{cls.__qualname__}".replace("__mp_main__", "__main__")
+    plain = isinstance(value, types.SimpleNamespace)
+    if any(value is each for each in outer) or (_is_library(cls.__module__) and not plain):
+        return place
+    outer = (*outer, value)
+    own = {} if plain else dict(vars(cls))
+    if value is not cls:
+        own |= getattr(value, "__dict__", {})
+        own |= {name: getattr(value, name, None) for name in getattr(cls, "__slots__", ())}
+    kept = {name: part for name, part in own.items() if not _is_of_python(name, part)}
+    return [place, [[name, value_digest(kept[name], outer)] for name in sorted(kept)]]
+
+
+def _is_of_python(name: str, value: Any) -> bool:
+    return name.startswith("__") and not isinstance(value, types.FunctionType)
 
 
 def _array_digest(array: np.ndarray) -> str:

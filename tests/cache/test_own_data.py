@@ -1,8 +1,11 @@
 """A cache of own data: training from it is training without it, and nothing is mixed up."""
 
 import contextlib
+import enum
+import functools
 import io
 import json
+import types
 
 import keras
 import numpy as np
@@ -20,6 +23,7 @@ from aekd_tf import (
 )
 from aekd_tf.cache import sources
 from aekd_tf.cache.store import CacheError
+from aekd_tf.teachers.identity import value_digest
 from tools import tiny_imagenet
 from tools.refused import refused
 
@@ -367,6 +371,186 @@ def test_data_without_labels(tmp_path):
     assert np.isfinite(history["kd_loss"]).all()
 
 
+class Settings:
+    """Of one's own, as a class or an object."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def scaled(self, image):
+        return tf.cast(image, tf.float32) * self.by
+
+
+class Kind(enum.Enum):
+    ONE = 1.0
+    TWO = 2.0
+
+
+def normalization(mean):
+    return keras.layers.Normalization(mean=mean, variance=1.0)
+
+
+def adapted(mean):
+    layer = keras.layers.Normalization(axis=None)
+    layer.adapt(mean + np.array([[1.0], [-1.0], [1.0], [-1.0]]))
+    return layer
+
+
+def class_of(by):
+    return type("Chosen", (), {"BY": by})
+
+
+def by_tf_function(by):
+    return tf.function(lambda image: tf.cast(image, tf.float32) * by)
+
+
+# What a function of one's own may use, each made of a number.
+USED = {
+    "an object": (lambda by: Settings(by), lambda used, image: used.scaled(image)),
+    "a namespace": (lambda by: types.SimpleNamespace(by=by), lambda used, image: image * used.by),
+    "a class": (class_of, lambda used, image: tf.cast(image, tf.float32) * used.BY),
+    "a member of an enum": (lambda by: Kind(by), lambda used, image: image * used.value),
+    "a variable": (tf.Variable, lambda used, image: tf.cast(image, tf.float32) * used),
+    "a tf.function": (by_tf_function, lambda used, image: used(image)),
+    "a layer": (normalization, lambda used, image: used(tf.cast(image, tf.float32)[None])[0]),
+    "a layer's weights": (adapted, lambda used, image: used(tf.cast(image, tf.float32))),
+    "a partial": (
+        lambda by: functools.partial(tf.multiply, by),
+        lambda used, image: used(tf.cast(image, tf.float32)),
+    ),
+}
+
+
+def using(kind, by):
+    make, use = USED[kind]
+    used = make(by)
+    return lambda row, seed: use(used, row)
+
+
+@pytest.mark.parametrize("kind", USED)
+def test_what_an_augmentation_uses_belongs_to_it(kind):
+    first, again, other = (value_digest(using(kind, by)) for by in (1.0, 1.0, 2.0))
+    assert first == again
+    assert first != other
+
+
+def test_what_an_augmentation_uses_of_a_module(monkeypatch):
+    module = types.ModuleType("mine_for_digests")
+    exec("FACTOR = 2\ndef scaled(row):\n    return row * FACTOR\n", vars(module))
+    monkeypatch.setitem(globals(), "mine_for_digests", module)
+    first = value_digest(of_module)
+    monkeypatch.setattr(module, "FACTOR", 3)
+    assert value_digest(of_module) != first
+
+
+def of_module(row, seed):
+    return mine_for_digests.scaled(row)  # noqa: F821
+
+
+def test_a_child_of_a_script_knows_its_functions():
+    functions = [functools.partial(cropped), functools.partial(cropped)]
+    names = []
+    for function, module in zip(functions, ("__main__", "__mp_main__"), strict=True):
+        copy = types.FunctionType(function.func.__code__, function.func.__globals__)
+        copy.__module__ = module
+        names.append(value_digest(copy))
+    assert names[0] == names[1]
+
+
+def test_arrays_that_change_are_noticed(tmp_path):
+    table = TABLE.copy()
+    cache = cache_of(tmp_path, (table, LABELS), views=1)
+    cache.fill([elementwise(1, (7,))], progress=False)
+    cache.dataset(32)
+    table *= 2
+    with refused("the arrays of mine have changed since fill: make a new TeacherCache"):
+        cache.dataset(32)
+
+
+def test_batches_keep_the_outputs_they_were_made_with(tmp_path):
+    cache = cache_of(tmp_path, (TABLE, LABELS), views=1)
+    cache.fill([elementwise(1, (7,))], ["a"], progress=False)
+    batches = cache.dataset(COUNT)
+    (before,) = [x["teacher_logits"].numpy() for x, _ in batches]
+    cache.fill([elementwise(2, (7,))], ["b"], progress=False)
+    (after,) = [x["teacher_logits"].numpy() for x, _ in batches]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_texts_are_told_apart_by_what_they_say(tmp_path):
+    def length(word, seed):
+        return tf.cast(tf.strings.length(word), tf.float32)[None]
+
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(CLASSES)])
+    made = [
+        cache_of(tmp_path, (np.array(words, object), LABELS[:3]), length, views=1)
+        for words in (["a", "bc", "d"], [*"a", "b" + "c", "d"], ["a", "bc", "e"])
+    ]
+    assert made[0].fill([network], progress=False) == 1
+    assert made[1].fill([network], progress=False) == 0
+    with pytest.raises(CacheError, match="is of other dataset"):
+        made[2].fill([network], progress=False)
+
+
+class Plain(keras.Model):
+    """Its call takes no `training`."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = keras.layers.Dense(CLASSES)
+
+    def call(self, x):
+        return self.last(x)
+
+
+def test_a_teacher_whose_call_takes_no_training(tmp_path):
+    cache = cache_of(tmp_path, (TABLE, LABELS), views=1)
+    assert cache.fill([Plain()], progress=False) == 1
+
+
+def test_views_of_a_stream_without_outputs_require_no_fill(tmp_path):
+    dataset, _, augmentation = KINDS["tf.data"]
+    (first, *_) = epochs_of(cache_of(tmp_path, dataset, augmentation))
+    assert sorted(first[1]) == sorted(LABELS)
+
+
+class Mixed(Batches):
+    """Its second batch has another dtype."""
+
+    def __getitem__(self, index):
+        x, y, w = super().__getitem__(index)
+        return x / 2 if index else x, y, w
+
+
+class Weighted(Batches):
+    """Sample weights without labels."""
+
+    def __getitem__(self, index):
+        x, _, w = super().__getitem__(index)
+        return x, None, w
+
+
+class ByTensorFlow(Batches):
+    def __getitem__(self, index):
+        x, y, w = super().__getitem__(index)
+        return tf.cast(x, tf.float32) / 2, y, w
+
+
+def test_batches_made_by_tensorflow(tmp_path):
+    cache = cache_of(tmp_path, ByTensorFlow(), views=1)
+    assert cache.fill([elementwise(1, (6, 6, 1))], progress=False) == 1
+
+
+def test_batches_of_another_dtype(tmp_path):
+    cache = cache_of(tmp_path, Mixed(), views=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="batch 1 of mine is float64"):
+        cache.fill([elementwise(1, (6, 6, 1))], progress=False)
+
+
+def numpy_draws(image, seed):
+    return tf.cast(image, tf.float32) * np.random.uniform(1, 2)
+
+
 def random_flip(image, seed):
     return tf.image.random_flip_left_right(image)
 
@@ -383,12 +567,34 @@ MISUSES = {
     "sparse": (slices(tf.sparse.from_dense(TABLE), LABELS), {}, "mine gives sparse or ragged"),
     "views alike": ((TABLE, LABELS), {"views": 2}, "views are 2, without an augmentation"),
     "a split": ((TABLE, LABELS), {"split": "test"}, "split is 'test': give these examples a cache"),
+    "weights without labels": (Weighted(), {}, "mine has sample weights without labels"),
+    "constant draws": ((IMAGES, LABELS), {"augmentation": numpy_draws}, "numpy_draws gives"),
+    "a flip of nothing": (
+        (np.zeros_like(IMAGES), LABELS),
+        {"augmentation": random_flip},
+        "random_flip gives something else",
+    ),
     "not its seed": (
         (IMAGES, LABELS),
         {"augmentation": random_flip},
         "random_flip gives something",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "given", [(TABLE, list(LABELS)), (TABLE, None, WEIGHTS), (TABLE, LABELS, WEIGHTS, WEIGHTS)]
+)
+def test_tuples_that_are_no_arrays(given, tmp_path):
+    with refused("the data set is a tuple of ndarray", "give arrays (inputs,", error=TypeError):
+        TeacherCache(tmp_path, given)
+
+
+def test_values_beyond_float16(tmp_path):
+    huge = keras.Sequential([keras.Input((7,)), keras.layers.Rescaling(1e7)])
+    cache = TeacherCache(tmp_path, (TABLE, TABLE), head="regression")
+    with refused("beyond float16: give Views(dtype='float32')"):
+        cache.fill([huge], progress=False)
 
 
 @pytest.mark.parametrize("case", MISUSES)

@@ -64,8 +64,7 @@ def tenth_held_out(dataset: data.Dataset) -> data.Dataset:
         if isinstance(train, data.Split):
             parts.append(data.Split(train.images[first:end], train.labels[first:end]))
         else:
-            instruction = f"train[{first}:{end}]"
-            parts.append(dataclasses.replace(train, instruction=instruction, count=end - first))
+            parts.append(train.part(first, end))
     return dataclasses.replace(dataset, train=parts[0], validation=parts[1])
 
 

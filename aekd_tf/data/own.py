@@ -1,0 +1,283 @@
+"""Loads a user's own data: a folder of images, a table, arrays, or a set of TensorFlow Datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aekd_tf.data import folder, head, splitting, streaming, table
+from aekd_tf.data.dataset import DataError, Dataset, Split
+from aekd_tf.data.tfds import prepared_builder
+
+SPLITS = table.SPLITS
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+    """A user's data, and what a run says of them.
+
+    Attributes:
+        dataset: the data, as they are stored: images from 0 to 255, float32.
+        targets_names: names of the classes, labels or values.
+        notes: sentences for the plan.
+        augment: the augmentation: none, crop, crop_flip or resized_crop.
+    """
+
+    dataset: Dataset
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+    augment: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """What was read: inputs and labels by split, or of `"all"`."""
+
+    inputs: dict[str, Any]
+    labels: dict[str, np.ndarray]
+    digests: dict[str, list[str]]
+    columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+
+
+def name_of(source: str) -> str:
+    """Returns the name of data, for files and tables."""
+    if source.startswith("tfds:"):
+        return source.removeprefix("tfds:")
+    base = os.path.basename(os.path.normpath(source))
+    return os.path.splitext(base)[0] if base.endswith((".csv", ".npz")) else base
+
+
+def load_own(
+    source: str,
+    *,
+    label: Sequence[str] = (),
+    head_name: str = "auto",
+    one_output: bool = False,
+    augment: str = "auto",
+    image_size: int | None = None,
+    data_dir: str | None = None,
+) -> OwnData:
+    """Loads data, and splits what has no test split.
+
+    Args:
+        source: a folder, `tfds:NAME`, or a `.npz` or `.csv` file.
+        label: label columns of a table.
+        head_name: what labels are, see `head.targets_of`.
+        one_output: whether the models are known to have one output.
+        augment: one of `AUGMENTATIONS`.
+        image_size: side of `resized_crop`; 224 by default.
+        data_dir: directory of TensorFlow Datasets.
+
+    Raises:
+        DataError: data that cannot be read or learned from.
+    """
+    size = image_size or 224
+    if source.startswith("tfds:"):
+        read = _read_tfds(source.removeprefix("tfds:"), data_dir, size)
+    elif source.endswith((".csv", ".npz")):
+        if not os.path.isfile(source):
+            raise DataError(f"{source} does not exist: give a .csv or .npz file")
+        read = _read_table(source, label)
+    elif os.path.isdir(source):
+        read = _read_folder(source, augment, size)
+    else:
+        raise DataError(
+            f"{source} is no folder: give a folder of images, tfds:NAME, or a .csv or .npz file"
+        )
+    every = np.concatenate([read.labels[split] for split in read.labels])
+    if read.classes is None:
+        targets = head.targets_of(every, head_name, read.columns, one_output)
+    else:
+        if head_name not in ("auto", "classes"):
+            raise DataError(
+                f"head={head_name} requires numbers, but {source} has classes of images"
+            )
+        targets = head.Targets("classes", read.classes, every)
+    if targets.head == "classes" and len(np.unique(every)) < 2:
+        raise DataError(f"all examples of {source} are of one class: give at least two classes")
+    starts = np.cumsum([0, *(len(labels) for labels in read.labels.values())])
+    values = {
+        split: targets.values[start:end]
+        for split, start, end in zip(read.labels, starts, starts[1:], strict=True)
+    }
+    inputs, values, digests, notes = _split(read, values, targets.head)
+    notes += _duplicates(digests)
+    kind, crop = _augmentation(augment, inputs["train"])
+    if kind == "none" and augment == "auto":
+        notes.append("inputs are not augmented")
+    return OwnData(
+        _dataset(name_of(source), targets, inputs, values, kind, crop),
+        targets.names,
+        (*read.notes, *notes),
+        kind,
+    )
+
+
+def _split(
+    read: _Read, values: dict[str, np.ndarray], kind: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, list[str]], list[str]]:
+    """Makes the splits that are missing, of the examples that are not for the test."""
+    inputs, digests = dict(read.inputs), dict(read.digests)
+    notes: list[str] = []
+    values = dict(values)
+    source = "all" if "all" in inputs else "train"
+    if source == "train" and "validation" in inputs:
+        return inputs, values, digests, notes
+    test = "test" not in inputs
+    known = values[source]
+    classes = known if kind == "classes" else np.zeros(len(known), np.int64)
+    if kind in ("logit", "labels"):
+        classes = np.unique(known, axis=0, return_inverse=True)[1].reshape(-1)
+    masks = splitting.split(classes, digests[source], test=test)
+    whole, names = (inputs.pop(source), values.pop(source), digests.pop(source)), SPLITS
+    for split, mask in zip(names, masks, strict=True):
+        if split == "test" and not test:
+            continue
+        places = np.flatnonzero(mask)
+        inputs[split] = _taken(whole[0], places)
+        values[split] = whole[1][places]
+        digests[split] = [whole[2][place] for place in places]
+    made = "a fifth for the test, then a tenth" if test else "a tenth of the training examples"
+    notes.append(f"held out {made} for validation, by the examples' digests")
+    for split in ("train", "test"):
+        if not len(values[split]):
+            raise DataError(f"{len(masks[0])} examples are too few to split: give more")
+    return inputs, values, digests, notes
+
+
+def _taken(inputs: Any, places: np.ndarray) -> Any:
+    if isinstance(inputs, streaming.TfdsSplit):
+        chosen = np.zeros(inputs.count, bool)
+        chosen[places] = True
+        return dataclasses.replace(inputs, chosen=chosen)
+    return inputs.chosen(places) if isinstance(inputs, folder.FolderSplit) else inputs[places]
+
+
+def _duplicates(digests: dict[str, list[str]]) -> list[str]:
+    notes = []
+    every = Counter(digest for each in digests.values() for digest in each)
+    again = sum(count - 1 for count in every.values())
+    if again:
+        notes.append(f"{again} examples are copies of others")
+    shared = set(digests["train"]) & set(digests["test"])
+    if shared:
+        notes.append(f"warning: {len(shared)} test examples are among the training examples, too")
+    return notes
+
+
+def _augmentation(augment: str, inputs: Any) -> tuple[str, int]:
+    """Returns the augmentation's name, and the largest shift of a crop in pixels."""
+    if isinstance(inputs, streaming.StreamedSplit):
+        if augment in ("crop", "crop_flip"):
+            raise DataError(
+                f"augment={augment} requires images of one size of at most {folder.SMALL} pixels: "
+                "use resized_crop"
+            )
+        return ("none" if augment == "none" else "resized_crop"), 0
+    images = inputs.ndim == 4
+    if augment == "resized_crop":
+        raise DataError("augment=resized_crop is for images that are read from disk: use crop")
+    if not images:
+        if augment in ("crop", "crop_flip"):
+            raise DataError(f"augment={augment} is for images, not inputs {inputs.shape[1:]}")
+        return "none", 0
+    kind = "crop" if augment == "auto" else augment
+    return kind, 0 if kind == "none" else max(1, min(inputs.shape[1:3]) // 8)
+
+
+def _dataset(
+    name: str,
+    targets: head.Targets,
+    inputs: dict[str, Any],
+    values: dict[str, np.ndarray],
+    kind: str,
+    crop: int,
+) -> Dataset:
+    if isinstance(inputs["train"], streaming.StreamedSplit):
+        splits = {split: inputs[split] for split in SPLITS}
+    else:
+        splits = {split: Split(inputs[split], values[split]) for split in SPLITS}
+    return Dataset(
+        name=name,
+        num_classes=targets.outputs,
+        mean=(0.0,),
+        std=(1.0,),
+        crop_padding=crop,
+        flip=kind == "crop_flip",
+        head=targets.head,
+        **splits,
+    )
+
+
+def _read_table(path: str, label: Sequence[str]) -> _Read:
+    if path.endswith(".npz") and label:
+        raise DataError("label names columns of a .csv file: leave it out for a .npz file")
+    read = table.read_csv(path, label) if path.endswith(".csv") else table.read_npz(path)
+    inputs = {split: x for split, (x, _) in read.parts.items()}
+    labels = {split: y for split, (_, y) in read.parts.items()}
+    made = {split: splitting.digests(labels[split].tolist(), inputs[split]) for split in inputs}
+    return _Read(inputs, labels, made, read.columns)
+
+
+def _read_folder(path: str, augment: str, size: int) -> _Read:
+    files, notes = folder.scan(path)
+    names = sorted({file.label for file in files})
+    if len(names) < 2:
+        raise DataError(f"{path} has images of one class, {names[0]}: give at least two classes")
+    shapes = {file.shape for file in files}
+    in_memory = augment != "resized_crop" and len(shapes) == 1 and files[0].pixels is not None
+    inputs: dict[str, Any] = {}
+    labels: dict[str, np.ndarray] = {}
+    digests: dict[str, list[str]] = {}
+    for split in ("all", *SPLITS):
+        of_split = [file for file in files if file.split == split]
+        if not of_split:
+            continue
+        labels[split] = np.array([names.index(file.label) for file in of_split])
+        digests[split] = splitting.digests(
+            [file.label for file in of_split], [file.digest.encode() for file in of_split]
+        )
+        if in_memory:
+            inputs[split] = np.stack([file.pixels for file in of_split if file.pixels is not None])
+        else:
+            paths, contents = zip(*((file.path, file.digest) for file in of_split), strict=True)
+            inputs[split] = folder.FolderSplit(paths, contents, labels[split], size)
+    return _Read(inputs, labels, digests, notes=tuple(notes), classes=tuple(names))
+
+
+def _read_tfds(name: str, data_dir: str | None, size: int) -> _Read:
+    builder = prepared_builder(name, data_dir)
+    features, keys = streaming.image_features(name, builder)
+    inputs: dict[str, Any] = {}
+    labels: dict[str, np.ndarray] = {}
+    digests: dict[str, list[str]] = {}
+    known = set(builder.info.splits)
+    test = "validation" if name.startswith("imagenet") or "test" not in known else "test"
+    wanted = {"train": "train", "test": test}
+    if {"train", "validation", "test"} <= known and test == "test":
+        wanted["validation"] = "validation"
+    if "train" not in known:
+        raise DataError(f"{name} has no split 'train', only {', '.join(known)}")
+    height, width, _ = features[0].shape
+    small = None not in (height, width) and max(height, width) <= folder.SMALL
+    for split, instruction in wanted.items():
+        if instruction not in known:
+            continue
+        count = builder.info.splits[instruction].num_examples
+        stored = "all" if test not in known else split
+        part = streaming.TfdsSplit(builder, instruction, count, size, *keys, scale=None, flip=False)
+        contents = part.read().as_numpy_iterator()
+        pairs = [(int(value), bytes(content)) for content, value in contents]
+        labels[stored] = np.array([value for value, _ in pairs])
+        digests[stored] = splitting.digests(labels[stored].tolist(), [c for _, c in pairs])
+        inputs[stored] = part
+        if small:
+            inputs[stored] = np.stack([streaming.decode(c).numpy() for _, c in pairs])
+    return _Read(inputs, labels, digests, classes=tuple(features[1].names))
