@@ -39,6 +39,9 @@ class Dataset:
         flip: whether mirror images keep their label.
         head: what labels are: `"classes"`, `"logit"`, `"labels"` or `"regression"`. Other labels
             than classes are `[N, K]` float32, and `num_classes` is K.
+        normalization: statistics per channel that networks of this package normalize with, in
+            their first layer, as inputs are kept as they are; None if the pipelines do.
+        content: SHA-256 of own data, which have no name of their own.
 
     Raises:
         ValueError: a crop or a flip of inputs that are not images `[N, H, W, C]`.
@@ -54,6 +57,8 @@ class Dataset:
     crop_padding: int
     flip: bool
     head: str = "classes"
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    content: str = ""
 
     def __post_init__(self) -> None:
         if (self.crop_padding or self.flip) and len(self.image_shape) != 3:

@@ -53,19 +53,23 @@ class FolderSplit(StreamedSplit):
 
     Attributes:
         paths, digests: of each file.
-        labels: `[N]` int64.
+        classes: the labels, `[N]` int64.
         size, scale, flip: as in `StreamedSplit`.
     """
 
     paths: tuple[str, ...]
     digests: tuple[str, ...]
-    labels: np.ndarray
+    classes: np.ndarray
     size: int
     flip: bool = False
     scale: Any = None
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.classes
 
     def encoded(self, read: Any) -> Any:
         import tensorflow as tf
@@ -74,7 +78,7 @@ class FolderSplit(StreamedSplit):
 
     @property
     def identity(self) -> dict[str, Any]:
-        content = "".join(self.digests).encode() + self.labels.tobytes()
+        content = "".join(self.digests).encode() + self.classes.tobytes()
         return {"name": "folder", "sha256": hashlib.sha256(content).hexdigest()}
 
     def part(self, first: int, end: int) -> FolderSplit:
@@ -86,11 +90,11 @@ class FolderSplit(StreamedSplit):
             self,
             paths=tuple(self.paths[place] for place in places),
             digests=tuple(self.digests[place] for place in places),
-            labels=self.labels[places],
+            classes=self.classes[places],
         )
 
     def with_views(self, augmentation: Augmentation) -> Examples:
-        return ArrayExamples((np.array(self.paths, object), self.labels), augmentation)
+        return ArrayExamples((np.array(self.paths, object), self.classes), augmentation)
 
 
 def scan(directory: str, progress: bool = True) -> tuple[list[ImageFile], list[str]]:

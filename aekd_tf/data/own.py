@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from aekd_tf.data.dataset import DataError, Dataset, Split
 from aekd_tf.data.tfds import prepared_builder
 
 SPLITS = table.SPLITS
+# Images from disk whose statistics normalize.
+_SAMPLE = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ def load_own(
     starts = np.cumsum([0, *(len(labels) for labels in read.labels.values())])
     values = {
         split: targets.values[start:end]
-        for split, start, end in zip(read.labels, starts, starts[1:], strict=True)
+        for split, start, end in zip(read.labels, starts[:-1], starts[1:], strict=True)
     }
     inputs, values, digests, notes = _split(read, values, targets.head)
     notes += _duplicates(digests)
@@ -113,7 +116,7 @@ def load_own(
     if kind == "none" and augment == "auto":
         notes.append("inputs are not augmented")
     return OwnData(
-        _dataset(name_of(source), targets, inputs, values, kind, crop),
+        _dataset(name_of(source), targets, inputs, values, kind, crop, _content(digests, targets)),
         targets.names,
         (*read.notes, *notes),
         kind,
@@ -199,11 +202,13 @@ def _dataset(
     values: dict[str, np.ndarray],
     kind: str,
     crop: int,
+    content: str,
 ) -> Dataset:
     if isinstance(inputs["train"], streaming.StreamedSplit):
         splits = {split: inputs[split] for split in SPLITS}
     else:
         splits = {split: Split(inputs[split], values[split]) for split in SPLITS}
+    train = inputs["train"]
     return Dataset(
         name=name,
         num_classes=targets.outputs,
@@ -212,8 +217,28 @@ def _dataset(
         crop_padding=crop,
         flip=kind == "crop_flip",
         head=targets.head,
+        normalization=_statistics(train),
+        content=content,
         **splits,
     )
+
+
+def _statistics(inputs: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation per channel of training inputs, or of some images."""
+    if isinstance(inputs, streaming.StreamedSplit):
+        images = inputs.evaluation_pipeline(1).take(_SAMPLE)
+        inputs = np.concatenate([image.numpy() for image, _ in images])
+    axes = tuple(range(inputs.ndim - 1))
+    mean, std = inputs.mean(axes, np.float64), inputs.std(axes, np.float64)
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def _content(digests: dict[str, list[str]], targets: head.Targets) -> str:
+    """Returns a digest of all examples, of their splits and of what their labels mean."""
+    whole = hashlib.sha256(repr((targets.head, targets.names)).encode())
+    for split in SPLITS:
+        whole.update(f"\n{split}\n".encode() + "".join(digests[split]).encode())
+    return whole.hexdigest()
 
 
 def _read_table(path: str, label: Sequence[str]) -> _Read:

@@ -13,7 +13,9 @@ from aekd_tf.experiments.command.main import main
 from aekd_tf.experiments.command.presets import Experiment
 
 COMMAND = experiment_command(
-    Experiment("teachers", dataset="cifar10", datasets=None, preset="paper", image_size=True),
+    Experiment(
+        "teachers", dataset="cifar10", datasets=None, preset="paper", image_size=True, own_data=True
+    ),
     "aekd_tf.experiments.run.teachers",
 )
 

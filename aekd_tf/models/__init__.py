@@ -33,29 +33,39 @@ def names() -> list[str]:
     return list(_REGISTRY)
 
 
-def create(name: str, num_classes: int, input_shape: tuple[int, ...]) -> keras.Model:
+def create(
+    name: str,
+    num_classes: int,
+    input_shape: tuple[int, ...],
+    *,
+    normalization: tuple[Any, Any] | None = None,
+) -> keras.Model:
     """Creates a randomly initialized network from images, or signals, to logits.
 
     Args:
         name: one of `names()`.
-        num_classes: K, at least 2.
+        num_classes: K; 1 for one logit, or one value.
         input_shape: `(height, width, channels)`, height and width at least 8; of signals, for
             `cnn1d_...`, `(length, channels)`.
+        normalization: mean and standard deviation per channel; a first layer then normalizes
+            inputs that are not normalized, and is saved with the network.
 
     Returns:
         A functional Keras model `[B, ...] -> [B, K]`; the end of each stage is the layer
         `"stage1"`, `"stage2"`, ...
 
     Raises:
-        ValueError: unknown name, fewer than 2 classes, inputs that the network does not take.
+        ValueError: unknown name, no outputs, inputs that the network does not take.
     """
     if name not in _REGISTRY:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(names())}")
-    if num_classes < 2:
-        raise ValueError(f"num_classes is {num_classes}: a classifier requires at least 2")
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}: a network requires at least 1")
     check_shape(name, input_shape)
     module, arguments = _REGISTRY[name]
     build = importlib.import_module(f"aekd_tf.models.{module}").build
+    if normalization is not None:
+        arguments = {**arguments, "normalization": normalization}
     return build(name=name, num_classes=num_classes, input_shape=tuple(input_shape), **arguments)
 
 

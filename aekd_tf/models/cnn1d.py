@@ -8,11 +8,19 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from aekd_tf.models.layers import Statistics, entrance
 
-def build(*, width: int, num_classes: int, input_shape: tuple[int, ...], name: str) -> keras.Model:
+
+def build(
+    *,
+    width: int,
+    num_classes: int,
+    input_shape: tuple[int, ...],
+    name: str,
+    normalization: Statistics | None = None,
+) -> keras.Model:
     """Builds the network from signals `[B, L, C]` to logits; `"stage1"` to `"stage3"`."""
-    inputs = keras.Input(input_shape, name="signals")
-    x = inputs
+    inputs, x = entrance(input_shape, normalization, "signals")
     for stage in (1, 2, 3):
         x = layers.Conv1D(
             width,

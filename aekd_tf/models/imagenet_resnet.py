@@ -11,17 +11,29 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalized
+from aekd_tf.models.layers import (
+    Statistics,
+    activated,
+    classifier,
+    convolution,
+    entrance,
+    normalized,
+)
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 def build(
-    *, depth: int, num_classes: int, input_shape: tuple[int, int, int], name: str
+    *,
+    depth: int,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str,
+    normalization: Statistics | None = None,
 ) -> keras.Model:
     """Builds ResNet-`depth`, from images (224x224 in the paper) to logits."""
-    inputs = keras.Input(input_shape, name="images")
-    x = activated(convolution(inputs, 64, 7, 2, name="stem"), name="stem")
+    inputs, x = entrance(input_shape, normalization, "images")
+    x = activated(convolution(x, 64, 7, 2, name="stem"), name="stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     for stage, count in enumerate(_BLOCKS[depth], start=1):
         for block in range(1, count + 1):

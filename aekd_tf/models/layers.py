@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers
 
 from aekd_tf.training.replicas import num_replicas
+
+# Mean and standard deviation per channel, or one of each.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def entrance(input_shape: tuple[int, ...], normalization: Statistics | None, name: str):
+    """Returns a network's inputs, and what its first layer sees: normalized, if asked for."""
+    inputs = keras.Input(input_shape, name=name)
+    if normalization is None:
+        return inputs, inputs
+    mean, std = (np.broadcast_to(np.array(each), input_shape[-1:]) for each in normalization)
+    layer = layers.Normalization(mean=mean, variance=std**2, dtype="float32", name="normalization")
+    return inputs, layer(inputs)
 
 
 def convolution(x, width: int, size: int = 3, strides: int = 1, *, bias: bool = False, name: str):

@@ -11,7 +11,14 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalized
+from aekd_tf.models.layers import (
+    Statistics,
+    activated,
+    classifier,
+    convolution,
+    entrance,
+    normalized,
+)
 
 # Expansion, channels at width 1, blocks, stride of the first block.
 _GROUPS = (
@@ -28,10 +35,16 @@ _STAGES = {1: "stage1", 2: "stage2", 4: "stage3", 6: "stage4"}
 _WIDTH = 0.5
 
 
-def build(*, num_classes: int, input_shape: tuple[int, int, int], name: str) -> keras.Model:
+def build(
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str,
+    normalization: Statistics | None = None,
+) -> keras.Model:
     """Builds MobileNetV2, from images to logits."""
-    inputs = keras.Input(input_shape, name="images")
-    x = activated(convolution(inputs, int(32 * _WIDTH), strides=2, name="stem"), name="stem")
+    inputs, x = entrance(input_shape, normalization, "images")
+    x = activated(convolution(x, int(32 * _WIDTH), strides=2, name="stem"), name="stem")
     for group, (expansion, channels, blocks, stride) in enumerate(_GROUPS):
         for block in range(blocks):
             prefix = f"group{group + 1}_block{block + 1}"

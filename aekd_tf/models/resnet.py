@@ -10,7 +10,14 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalized
+from aekd_tf.models.layers import (
+    Statistics,
+    activated,
+    classifier,
+    convolution,
+    entrance,
+    normalized,
+)
 
 
 def build(
@@ -20,6 +27,7 @@ def build(
     input_shape: tuple[int, int, int],
     name: str,
     widths: tuple[int, ...] = (16, 16, 32, 64),
+    normalization: Statistics | None = None,
 ) -> keras.Model:
     """Builds a resnet from images to logits.
 
@@ -29,10 +37,11 @@ def build(
         input_shape: `(height, width, channels)`.
         name: name of the model.
         widths: channels of the stem and of the stages.
+        normalization: mean and standard deviation per channel of images that are not normalized.
     """
     blocks = (depth - 2) // 6
-    inputs = keras.Input(input_shape, name="images")
-    x = activated(convolution(inputs, widths[0], name="stem"), name="stem")
+    inputs, x = entrance(input_shape, normalization, "images")
+    x = activated(convolution(x, widths[0], name="stem"), name="stem")
     for stage, width in enumerate(widths[1:], start=1):
         for block in range(1, blocks + 1):
             prefix = f"stage{stage}" if block == blocks else f"stage{stage}_block{block}"

@@ -10,7 +10,14 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution, normalized
+from aekd_tf.models.layers import (
+    Statistics,
+    activated,
+    classifier,
+    convolution,
+    entrance,
+    normalized,
+)
 
 _CONVOLUTIONS = {
     8: (1, 1, 1, 1, 1),
@@ -22,11 +29,15 @@ _CONVOLUTIONS = {
 
 
 def build(
-    *, depth: int, num_classes: int, input_shape: tuple[int, int, int], name: str
+    *,
+    depth: int,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str,
+    normalization: Statistics | None = None,
 ) -> keras.Model:
     """Builds VGG-`depth`, from images to logits; `"stage1"` to `"stage5"` end the groups."""
-    inputs = keras.Input(input_shape, name="images")
-    x = inputs
+    inputs, x = entrance(input_shape, normalization, "images")
     widths = (64, 128, 256, 512, 512)
     for stage, (count, width) in enumerate(zip(_CONVOLUTIONS[depth], widths, strict=True), start=1):
         for number in range(1, count + 1):

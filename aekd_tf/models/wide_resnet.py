@@ -8,16 +8,22 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from aekd_tf.models.layers import activated, classifier, convolution
+from aekd_tf.models.layers import Statistics, activated, classifier, convolution, entrance
 
 
 def build(
-    *, depth: int, width: int, num_classes: int, input_shape: tuple[int, int, int], name: str
+    *,
+    depth: int,
+    width: int,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    name: str,
+    normalization: Statistics | None = None,
 ) -> keras.Model:
     """Builds WRN-`depth`-`width`, from images to logits."""
     blocks = (depth - 4) // 6
-    inputs = keras.Input(input_shape, name="images")
-    x = convolution(inputs, 16, name="stem")
+    inputs, x = entrance(input_shape, normalization, "images")
+    x = convolution(x, 16, name="stem")
     for stage in (1, 2, 3):
         for block in range(1, blocks + 1):
             prefix = f"stage{stage}" if block == blocks else f"stage{stage}_block{block}"

@@ -43,6 +43,22 @@ def curves(
     return figure
 
 
+def bars(groups: dict[str, list[float]], names: Sequence[str]) -> Figure:
+    """Draws one group of bars per name: the values `[M]` of each of `groups`."""
+    figure = Figure(figsize=(2 + 0.9 * len(names), 3.4))
+    axis = figure.subplots()
+    width = 0.8 / len(groups)
+    for index, ((title, values), color) in enumerate(zip(groups.items(), COLORS, strict=False)):
+        places = np.arange(len(names)) + (index - (len(groups) - 1) / 2) * width
+        axis.bar(places, values, width, label=title, color=color)
+    axis.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+    axis.set_ylabel("weight")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
 def differences(points: dict[str, tuple[float, float]], x_label: str) -> Figure:
     """Draws paired differences, `(mean, half width)` by name.
 

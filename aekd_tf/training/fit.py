@@ -20,6 +20,7 @@ from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.checkpoint import CheckpointError
+from aekd_tf.training.heads import HEADS, Head
 from aekd_tf.training.optimizer import SGDWithL2
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS
@@ -84,7 +85,7 @@ def train(
         model: the model to fit: `network` itself, or a distiller around it. A compiled model
             starts anew from its current weights and with a fresh optimizer state. Its traces
             are reused, so the settings must be those of the first time.
-        network: the classifier that is trained.
+        network: the network that is trained.
         dataset: data set from `data.load`.
         training: settings of the training.
         views: further arguments of `data.training_pipeline`.
@@ -99,9 +100,10 @@ def train(
         DivergedError: the loss is not finite.
     """
     steps = steps_per_epoch(dataset, training.batch_size)
-    _compile(model, training, steps)
+    head = HEADS[dataset.head]
+    _compile(model, training, steps, head)
     _build(model, dataset)
-    best = BestEpoch(network)
+    best = BestEpoch(network, head.metric, head.sign)
     every = parse_interval(training.checkpoint_every)
     try:
         resumable = Resumable(
@@ -113,7 +115,7 @@ def train(
     return resumable.history, best
 
 
-def _compile(model: keras.Model, training: Training, steps: int) -> None:
+def _compile(model: keras.Model, training: Training, steps: int, head: Head) -> None:
     if model.compiled:
         for variable in model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
@@ -125,8 +127,8 @@ def _compile(model: keras.Model, training: Training, steps: int) -> None:
     with model.distribute_strategy.scope():
         model.compile(
             optimizer=SGDWithL2(schedule, momentum=0.9, nesterov=True, l2=training.l2),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            loss=head.loss(),
+            metrics=[head.make_metric()],
             jit_compile=training.jit_compile,
             steps_per_execution=training.steps_per_execution,
         )
@@ -139,7 +141,9 @@ def _build(model: keras.Model, dataset: Dataset) -> None:
     if model.distribute_strategy is tf.distribute.get_strategy():  # none, or Keras builds them
         # Metrics and optimizer create their variables, which a checkpoint may hold, on first use.
         # A first step that creates variables is traced twice.
-        model.compute_metrics(None, tf.zeros([1], tf.int64), tf.zeros([1, dataset.num_classes]))
+        outputs = tf.zeros([1, dataset.num_classes])
+        labels = tf.zeros([1], tf.int64) if dataset.head == "classes" else outputs
+        model.compute_metrics(None, labels, outputs)
         model.optimizer.build(model.trainable_variables)
 
 

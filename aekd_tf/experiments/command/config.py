@@ -8,6 +8,7 @@ from typing import Any
 
 from aekd_tf import models
 from aekd_tf.checks import check_choice, check_number, check_tolerance
+from aekd_tf.data.own import name_of as data_name
 from aekd_tf.experiments.command import consistency
 from aekd_tf.experiments.command.presets import (
     CROSS_VALIDATION,
@@ -19,8 +20,10 @@ from aekd_tf.experiments.command.presets import (
 )
 from aekd_tf.experiments.run.methods import ADAPTIVE, HINTED, METHODS
 from aekd_tf.names import (
+    AUGMENTATIONS,
     BATCH_GRADIENTS,
     CACHE_DTYPES,
+    DATA_HEADS,
     DISTILLATION_LOSSES,
     REFERENCE_SOLVERS,
     SOLVERS,
@@ -54,7 +57,7 @@ class Config:
     anchor_temperature: float
     anchor_to: str
     per_example: bool
-    distillation_loss: str
+    distillation_loss: str | None
     temperature: float
     kd_weight: float
     hint_weight: float | str
@@ -89,20 +92,30 @@ class Config:
     output_dir: str
     teachers_dir: str
     cache_dir: str
+    data: str | None = None
+    label: tuple[str, ...] = ()
+    head: str = "auto"
+    augment: str = "auto"
 
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
     # Places, safety and the number of devices do not change the results.
     NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
+    OF_OWN_DATA = ("data", "label", "head", "augment")
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
-        check_choice("network", self.student, models.names())
+        if not (self.data and _is_file(self.student)):
+            check_choice("network", self.student, models.names())
         for teacher in self.teachers:
             if not teacher.endswith(".keras"):
                 check_choice("network", teacher, models.names())
         check_choice("weighting", self.weighting, WEIGHTINGS)
-        check_choice("distillation_loss", self.distillation_loss, LOSSES_OF_CLASSES)
-        if "average_outputs" in self.methods and self.distillation_loss != "kl":
+        losses = DISTILLATION_LOSSES if self.data else LOSSES_OF_CLASSES
+        if self.distillation_loss is not None:
+            check_choice("distillation_loss", self.distillation_loss, losses)
+        check_choice("head", self.head, DATA_HEADS)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        if "average_outputs" in self.methods and self.distillation_loss not in (None, "kl"):
             raise ValueError(
                 "average_outputs is the average by distillation_loss=averaged_outputs: leave "
                 "distillation_loss out, or use the method average"
@@ -173,6 +186,11 @@ class Config:
             )
 
     @property
+    def family(self) -> str:
+        """Returns the family of the data set: own, digits, mnist1d, cifar or imagenet."""
+        return "own" if self.data else family(self.dataset)
+
+    @property
     def anchored_method(self) -> str:
         """Returns the method whose reference the anchor's settings choose."""
         return "anchored" if "anchored" in self.methods else "aekd"
@@ -189,7 +207,8 @@ class Config:
     def recorded(self) -> dict[str, Any]:
         """Returns the settings that identify the run: all except those in `NOT_RECORDED`."""
         content = dataclasses.asdict(self)
-        return {name: value for name, value in content.items() if name not in self.NOT_RECORDED}
+        left_out = self.NOT_RECORDED if self.data else (*self.NOT_RECORDED, *self.OF_OWN_DATA)
+        return {name: value for name, value in content.items() if name not in left_out}
 
     def places(self) -> dict[str, str | None]:
         """Returns the absolute folders of data, teachers and cache; None for TFDS's own folder."""
@@ -215,28 +234,43 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         ValueError: a value out of range, or two that contradict each other.
     """
     check_choice("preset", given["preset"], PRESETS)
-    dataset = given["dataset"]
-    if experiment.datasets is not None:
+    usual_data = {"data": None, "label": (), "head": "auto", "augment": "auto"}
+    given = {"image_size": None, **usual_data, **given}
+    dataset = given.get("dataset") or ""
+    if given.get("data"):
+        source = os.path.expanduser(given["data"])
+        given["data"] = source if source.startswith("tfds:") else os.path.abspath(source)
+        dataset = data_name(source)
+    elif experiment.own_data and not dataset:
+        raise ValueError(
+            "data is empty: give a folder of images, tfds:NAME, or a .csv or .npz file"
+        )
+    elif experiment.datasets is not None:
         check_choice("dataset", dataset, experiment.datasets)
     elif not dataset:
         raise ValueError("dataset is empty: name one, such as cifar10")
     usual_settings = {"batch_size": 64, "weighting": "auto", "hint_weight": "0"}
-    defaults = {**usual_settings, **DEFAULTS[family(dataset)][given["preset"]]}
+    given["dataset"] = dataset
+    kind = "own" if given["data"] else family(dataset)
+    defaults = {**usual_settings, **DEFAULTS[kind][given["preset"]]}
     if not set(HINTED) & set(given["methods"] or ()):
         defaults["hint_weight"] = "0"  # the preset's would ask for methods with hints
-    given = {"image_size": None, **given}
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()
     }
     teachers = content["teachers"]
+    if kind == "own":
+        for name in ("student", "teachers"):
+            if not content[name]:
+                raise ValueError(f"{name} is empty: name networks, or give trained .keras files")
     content["teachers"] = tuple([teachers] if isinstance(teachers, str) else teachers)
     if not all(content["teachers"]) or not content["teachers"]:
         raise ValueError("teachers has an empty entry: name networks, separated by commas")
     if content["ensemble_size"] is None:
         count = len(content["teachers"])
         content["ensemble_size"] = count if count > 1 or _is_file(content["teachers"][0]) else 5
-    student = recipe(dataset, content["student"], teacher=False)
-    teacher = recipe(dataset, content["teachers"][0], teacher=True)
+    student = recipe(kind, content["student"], teacher=False)
+    teacher = recipe(kind, content["teachers"][0], teacher=True)
     for name, value in {
         "epochs": student["epochs"],
         "learning_rate": student["learning_rate"],
@@ -245,14 +279,17 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         content[name] = value if content[name] is None else content[name]
     if content["cache_views"] is None:
         # A new view every epoch, as without a cache.
-        quick_digits = family(dataset) == "digits" and content["preset"] == "quick"
+        quick_digits = kind == "digits" and content["preset"] == "quick"
         content["cache_views"] = content["epochs"] if quick_digits else 0
     if content["checkpoint_every"] is None:
         content["checkpoint_every"] = "500" if content["strategy"] == "multi_worker" else "10min"
     content["hint_layers"] = tuple(content["hint_layers"])
+    content["label"] = tuple(content["label"])
     content["hint_weight"] = _hint_weight(content["hint_weight"])
     hinted = HINTED if content["hint_weight"] else ()
-    adaptive = [] if content["weighting"] == "average" else ["aekd"]
+    if not content["data"] and content["distillation_loss"] is None:
+        content["distillation_loss"] = "kl"
+    adaptive = [] if content["weighting"] == "average" or kind == "own" else ["aekd"]
     usual = dict.fromkeys(["alone", "average", *adaptive, content["weighting"], *hinted])
     content["methods"] = tuple(usual if content["methods"] is None else content["methods"])
     if content["teachers_dir"] is None:

@@ -13,7 +13,7 @@ from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
 from aekd_tf.experiments.command.presets import CROSS_VALIDATION, DEFAULTS, Experiment, family
 from aekd_tf.experiments.run.methods import METHODS
-from aekd_tf.names import WEIGHTINGS
+from aekd_tf.names import AUGMENTATIONS, DATA_HEADS, WEIGHTINGS
 
 _RECIPES = ("epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate")
 
@@ -27,12 +27,19 @@ def define(experiment: Experiment) -> Flags:
         shown = _shown_default(experiment, name) if default is None else None
         flags.add(group, kind, name, default, text, shown, **options)
 
-    known = experiment.datasets
+    known, own = experiment.datasets, experiment.own_data
     any_set = "digits, cifar10, cifar100, or an image classification set of TensorFlow Datasets."
-    add(
-        "string", "dataset", experiment.dataset, f"One of {', '.join(known)}." if known else any_set
-    )
-    add("string", "student", None, f"Network: {', '.join(models.names())}.")
+    if experiment.own_data:
+        _add_data(add)
+    if experiment.dataset is not None:
+        add(
+            "string",
+            "dataset",
+            experiment.dataset,
+            f"One of {', '.join(known)}." if known else any_set,
+        )
+    file = " Or a .keras file, from whose weights each student starts." if own else ""
+    add("string", "student", None, f"Network: {', '.join(models.names())}.{file}")
     add(
         "list",
         "teachers",
@@ -97,8 +104,9 @@ def define(experiment: Experiment) -> Flags:
     add(
         "string",
         "distillation_loss",
-        "kl",
-        f"What compares student and teachers: {', '.join(LOSSES_OF_CLASSES)}.",
+        None,
+        f"What compares student and teachers: {', '.join(LOSSES_OF_CLASSES)}."
+        + (" By the head: kl, or binary_kl for labels, or mse for values." if own else ""),
     )
     add("float", "temperature", 4.0, "T of the softened outputs.")
     add("float", "kd_weight", 0.9, "Weight of the distillation loss, lambda of Eq. 7.")
@@ -265,10 +273,40 @@ def define(experiment: Experiment) -> Flags:
     return flags
 
 
+def _add_data(add: Any) -> None:
+    add(
+        "string",
+        "data",
+        None,
+        "Your own data: a folder of images (one folder per class, or train, validation and test "
+        "folders of these), tfds:NAME, a .csv table with a header, or a .npz file of x and y, or "
+        "of x_train, y_train, x_test and y_test.",
+    )
+    add("list", "label", [], "Label columns of a table. Unset: the column label, else target.")
+    add(
+        "string",
+        "head",
+        "auto",
+        f"What labels are: {', '.join(DATA_HEADS)}. auto: whole numbers and texts are classes, a "
+        "matrix of 0 and 1 independent labels, other numbers values.",
+    )
+    add(
+        "string",
+        "augment",
+        "auto",
+        f"Views of images: {', '.join(AUGMENTATIONS)}. auto: crop by an eighth of the side if all "
+        "have one size of at most 64, else resized_crop at --image_size; none for tables.",
+    )
+
+
 def _shown_default(experiment: Experiment, name: str) -> str | None:
     """Returns in words a default that depends on the preset or on the recipe, else None."""
-    presets = DEFAULTS[family(experiment.dataset)]
+    presets = DEFAULTS["own" if experiment.dataset is None else family(experiment.dataset)]
     usual = {"batch_size": "64", "hint_weight": "0", **dict.fromkeys(_RECIPES, "the recipe's")}
+    usual["distillation_loss"] = "by the head" if experiment.own_data else "kl"
+    if experiment.dataset is None:
+        usual |= {"epochs": "20", "teacher_epochs": "20", "learning_rate": "0.05"}
+        usual["validation_examples"] = "by the data"
     other = usual.get(name)
     if any(name in preset for preset in presets.values()):
         other = {"validation_examples": "5000"}.get(name, "all") if other is None else other

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         # The paper trains on all images. Its beta holds for methods with hints alone.
         "paper": {**_PAPER, "validation_examples": 0, "hint_weight": CROSS_VALIDATION},
     },
+    "own": {"quick": {}, "paper": {}},
     "imagenet": {
         "quick": {
             "student": "imagenet_resnet18",
@@ -63,13 +64,15 @@ class Experiment:
         datasets: data sets that the command takes; None for all of TensorFlow Datasets.
         preset: default preset.
         image_size: whether images can be cropped to another size.
+        own_data: whether `--data` names data of the user's.
     """
 
     name: str
-    dataset: str
+    dataset: str | None
     datasets: tuple[str, ...] | None
     preset: str
     image_size: bool = False
+    own_data: bool = False
 
 
 def family(dataset: str) -> str:
@@ -79,16 +82,18 @@ def family(dataset: str) -> str:
     return dataset if dataset in ("digits", "mnist1d") else "cifar"
 
 
-def recipe(dataset: str, network: str, teacher: bool) -> dict[str, Any]:
-    """Returns the paper's epochs, first learning rate, milestones and weight decay.
+def recipe(family: str, network: str, teacher: bool) -> dict[str, Any]:
+    """Returns the epochs, first learning rate, milestones and weight decay of a family's sets.
 
     In section 4.1, teachers and a MobileNetV2 student train for 240 epochs, other students for
     350. MobileNetV2 starts from 0.01, others from 0.05. ImageNet has the usual 100 epochs from
-    0.1. The learning rate falls tenfold at each milestone, which is a share of the epochs.
+    0.1, own data 20. The learning rate falls tenfold at each milestone, a share of the epochs.
     """
-    if family(dataset) == "imagenet":
+    if family == "imagenet":
         return {"epochs": 100, "learning_rate": 0.1, "milestones": (0.3, 0.6, 0.9), "l2": 1e-4}
     rate = 0.01 if network == "mobilenetv2" else 0.05
+    if family == "own":
+        return {"epochs": 20, "learning_rate": rate, "milestones": (0.6, 0.85), "l2": 5e-4}
     if teacher or network == "mobilenetv2":
         epochs, boundaries = 240, [150, 180, 210]
     else:

@@ -136,7 +136,7 @@ class Sweep:
             pool = teacher_pool.prepare(
                 config, dataset, files, total, with_models=False, trainer=spoilt_teachers.train
             )
-            pool.fill(config)
+            pool.fill(config, dataset)
             self._pools[key] = pool
         return self._pools[key]
 

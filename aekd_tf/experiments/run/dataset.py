@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 from aekd_tf import data, models
+from aekd_tf.data import own
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
@@ -22,13 +24,7 @@ def load_data(config: Config) -> data.Dataset:
     if not strategies.is_chief():
         strategies.wait_for_all()
     try:
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            train_examples=config.train_examples,
-            validation_examples=config.validation_examples,
-            image_size=config.image_size,
-        )
+        dataset = load_own(config).dataset if config.data else _load_named(config)
         for network in {config.student, *config.teachers} & set(models.names()):
             models.check_shape(network, dataset.image_shape)
     except ValueError as error:
@@ -36,6 +32,33 @@ def load_data(config: Config) -> data.Dataset:
     if strategies.is_chief():
         strategies.wait_for_all()
     return dataset
+
+
+def _load_named(config: Config) -> data.Dataset:
+    return data.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        train_examples=config.train_examples,
+        validation_examples=config.validation_examples,
+        image_size=config.image_size,
+    )
+
+
+@functools.cache
+def load_own(config: Config) -> own.OwnData:
+    """Loads the user's own data of a configuration, once per process."""
+    for name in ("train_examples", "validation_examples"):
+        if getattr(config, name) is not None:
+            raise UserError(f"{name} is for sets with a name: leave it out with --data")
+    assert config.data is not None
+    return own.load_own(
+        config.data,
+        label=config.label,
+        head_name=config.head,
+        augment=config.augment,
+        image_size=config.image_size,
+        data_dir=config.data_dir,
+    )
 
 
 def for_choice(config: Config, dataset: data.Dataset) -> data.Dataset:

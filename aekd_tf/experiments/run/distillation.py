@@ -17,8 +17,8 @@ from aekd_tf import data, files
 from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.run import own_data, students, tables, teacher_pool, teachers
 from aekd_tf.experiments.run import student as one_student
-from aekd_tf.experiments.run import students, tables, teacher_pool, teachers
 from aekd_tf.experiments.run.dataset import check_steps, for_choice, load_data
 from aekd_tf.experiments.run.scores import accuracy
 from aekd_tf.experiments.run.students import Student
@@ -26,6 +26,7 @@ from aekd_tf.experiments.run.teacher_pool import TeacherPool
 from aekd_tf.monitoring import figures as figures_of
 from aekd_tf.training import checkpoint
 from aekd_tf.training.best_epoch import BestEpoch
+from aekd_tf.training.heads import HEADS
 from aekd_tf.training.stop import SIGNALS
 
 
@@ -41,6 +42,8 @@ def run(config: Config) -> dict[str, Any]:
     """
     output.check_configuration(config)
     dataset = load_data(config)
+    if config.data:
+        config = own_data.settled(config, dataset)
     choice = for_choice(config, dataset)
     check_steps(config, dataset, choice)
     requested_teachers = teachers.plan(config, dataset)
@@ -74,10 +77,13 @@ def _train_and_report(
     requested_teachers: list[teachers.Teacher],
 ) -> dict[str, Any]:
     """Trains what is missing; candidates for beta are trained on `choice`."""
-    _save_configuration(config, {})
+    about = own_data.recorded(dataset, config) if config.data else None
+    _save_configuration(config, {}, about)
     requested = students.plan(config)
     figures = {student.name: students.finished(config, student) for student in requested}
     missing = [s for s in requested if not students.is_finished(s, requested, figures)]
+    if config.data:
+        own_data.print_plan(config, dataset, requested_teachers)
     tables.print_plan(config, dataset, choice, requested_teachers, requested, missing)
 
     count = sum(not teacher.exists for teacher in requested_teachers)
@@ -93,9 +99,11 @@ def _train_and_report(
                 f"{', '.join(t.path for t in requested_teachers)}: delete it, or choose another "
                 "--output_dir"
             )
+    if config.data:
+        own_data.warn_of_weak(config, dataset, pool)
     if pool.caches is not None and missing:
         teacher_pool.announce(config, dataset, pool)
-        pool.fill(config)
+        pool.fill(config, dataset)
     choices: dict[str, str] = {}
     for planned in requested:
         # Not `missing`: candidates that were trained anew may choose another beta.
@@ -112,27 +120,37 @@ def _train_and_report(
         figures[student.name] = _train(config, given, pool, student, label, choices, start)
 
     chosen = students.chosen(requested, {name: known or {} for name, known in figures.items()})
-    results = _results(config, pool, {name: best for name, (_, best) in chosen.items()})
+    results = _results(config, dataset, pool, {name: b for name, (_, b) in chosen.items()})
     delivered, _ = list(chosen.values())[-1]
     if strategies.is_chief():
         with files.replacing(os.path.join(config.output_dir, "student.keras")) as temporary:
             shutil.copyfile(students.path(config, delivered, "keras"), temporary)
+    if config.data and strategies.is_chief():
+        own_data.describe(config, dataset, pool, requested, results)
     output.save_json(os.path.join(config.output_dir, "results.json"), results)
     print(tables.table(config, results))
     print(f"\nwritten to {config.output_dir}: results.json, student.keras, config.json, logs")
     print(
         f"watch:  tensorboard --host=localhost --logdir={os.path.join(config.output_dir, 'logs')}"
     )
+    if config.data:
+        print(f"export: python -m aekd_tf.experiments.export --run={config.output_dir}")
     return results
 
 
-def _save_configuration(config: Config, choices: dict[str, str]) -> None:
-    content = {
+def _save_configuration(
+    config: Config, choices: dict[str, str], about: dict[str, Any] | None = None
+) -> None:
+    content: dict[str, Any] = {
         "aekd_tf": aekd_tf.__version__,
         "config": config.recorded(),
         "places": config.places(),
     }
     path = os.path.join(config.output_dir, "config.json")
+    if about is None and os.path.exists(path):
+        about = output.read_json(path, "delete it").get("data")
+    if about is not None:
+        content["data"] = about
     output.save_json(path, {**content, "choices": choices} if choices else content)
 
 
@@ -192,11 +210,12 @@ def _validation(
     history: dict[str, list[float]], best: BestEpoch, dataset: data.Dataset
 ) -> dict[str, Any]:
     """Returns the figures that require validation images; None without any."""
+    names = students.held_out_figures(best.metric)
     if not len(dataset.validation):
-        return dict.fromkeys(students.HELD_OUT)
-    test = accuracy(best.restored(), dataset, dataset.test)["accuracy"]
-    values = (history["val_accuracy"][-1], test, best.epoch)
-    return dict(zip(students.HELD_OUT, values, strict=True))
+        return dict.fromkeys(names)
+    test = accuracy(best.restored(), dataset, dataset.test)[best.metric]
+    values = (history[f"val_{best.metric}"][-1], test, best.epoch)
+    return dict(zip(names, values, strict=True))
 
 
 def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
@@ -209,7 +228,7 @@ def _write_hparams(log_dir: str, student: Student, accuracy: float) -> None:
 
 
 def _results(
-    config: Config, pool: TeacherPool, by_name: dict[str, dict[str, Any]]
+    config: Config, dataset: data.Dataset, pool: TeacherPool, by_name: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns the content of `results.json`."""
     of_teachers = {k: v for k, v in pool.scores.items() if k.startswith("teachers")}
@@ -218,7 +237,7 @@ def _results(
             {
                 "name": teacher.name,
                 **{
-                    name.replace("teachers", "test_accuracy"): values[index]
+                    name.replace("teachers", f"test_{HEADS[dataset.head].metric}"): values[index]
                     for name, values in of_teachers.items()
                 },
             }

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from aekd_tf import data
+from aekd_tf.data.own import load_own
 from aekd_tf.data.tfds import first_line
 from aekd_tf.experiments.command import output
 from aekd_tf.experiments.command.errors import UserError
@@ -56,7 +57,9 @@ def run(config: ExportConfig) -> dict[str, Any]:
             message = message.replace(f"{argument} has", f"{words} has")
         raise UserError(message) from error
     print(table(config, report))
-    if dataset is not None:
+    if dataset is not None and dataset.content:
+        print("\ninputs are taken as they are stored, images from 0 to 255")
+    elif dataset is not None:
         print(f"\ninputs are normalized: (x - {_each(dataset.mean)}) / {_each(dataset.std)}")
     return report
 
@@ -80,6 +83,8 @@ def _dataset(config: ExportConfig) -> data.Dataset | None:
         path = os.path.join(config.run, "config.json")
         content = output.read_json(path, "give the output_dir of a finished run")
         settings, places = content.get("config") or {}, content.get("places") or {}
+        if settings.get("data"):
+            return _own(settings, config.data_dir or places.get("data_dir"))
         if not isinstance(settings.get("dataset"), str):
             raise UserError(f"{path} names no data set: give --student and --dataset instead")
     if settings["dataset"] is None:
@@ -93,6 +98,18 @@ def _dataset(config: ExportConfig) -> data.Dataset | None:
         )
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+
+
+def _own(settings: dict[str, Any], data_dir: str | None) -> data.Dataset:
+    """Returns the user's own data of a run."""
+    return load_own(
+        settings["data"],
+        label=settings["label"],
+        head_name=settings["head"],
+        augment=settings["augment"],
+        image_size=settings["image_size"],
+        data_dir=data_dir,
+    ).dataset
 
 
 def _calibration(dataset: data.Dataset, count: int, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Computes the test accuracy of a network, and of the teachers and their votes."""
+"""Scores a network on test examples, and the teachers and their votes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import family
 from aekd_tf.experiments.run.teachers import Teacher
 from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.teachers.votes import accuracies
+from aekd_tf.teachers.votes import accuracies, errors, of_labels
+from aekd_tf.training.heads import HEADS
 
 
 def top_k(dataset: data.Dataset) -> int | None:
     """Returns 5 if the paper reports top-5 accuracy beside top-1, else None."""
+    if dataset.content:  # a user's own
+        return None
     return 5 if family(dataset.name) == "imagenet" and dataset.num_classes > 5 else None
 
 
 def accuracy(
     network: keras.Model, dataset: data.Dataset, split: data.Split | data.StreamedSplit
 ) -> dict[str, float]:
-    """Computes `{"accuracy": a}` on the split, from 0 to 1; with `top_k` also `"accuracy_top5"`."""
-    scores = TeacherEnsemble([network]).evaluate(
+    """Computes the head's metric on the split, such as `{"accuracy": a}`, from 0 to 1.
+
+    With `top_k` there is also `"accuracy_top5"`, and of labels `"accuracy_auc"`.
+    """
+    head = HEADS[dataset.head]
+    scores = TeacherEnsemble([network], head=head.ensemble).evaluate(
         data.evaluation_pipeline(dataset, split), top_k=top_k(dataset)
     )
     return {
-        name.replace("teachers", "accuracy"): values[0]
+        name.replace("teachers", head.metric): values[0]
         for name, values in scores.items()
         if name.startswith("teachers")
     }
@@ -48,8 +55,11 @@ def evaluate(
     try:
         if cache is None:
             test = data.evaluation_pipeline(dataset, dataset.test)
-            return TeacherEnsemble(networks or []).evaluate(test, top_k=top_k(dataset))
-        names = [teacher.name for teacher in files]
-        return accuracies([(cache.logits(), dataset.test.labels, None)], names, top_k(dataset))
+            ensemble = TeacherEnsemble(networks or [], head=HEADS[dataset.head].ensemble)
+            return ensemble.evaluate(test, top_k=top_k(dataset))
+        outputs = [(cache.logits(), dataset.test.labels, None)]
+        if dataset.head == "classes":
+            return accuracies(outputs, [teacher.name for teacher in files], top_k(dataset))
+        return (errors if dataset.head == "regression" else of_labels)(outputs)
     except ValueError as error:
         raise UserError(str(error)) from error

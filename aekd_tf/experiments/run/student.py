@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from aekd_tf import data, models
+from aekd_tf import data
 from aekd_tf.cache.batches import CachedTeachers
+from aekd_tf.data.tfds import first_line
 from aekd_tf.distiller import EnsembleDistiller
 from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.config import Config
@@ -21,8 +22,10 @@ from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.experiments.run.methods import HINTED
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool, hints_of
+from aekd_tf.experiments.run.teachers import create
 from aekd_tf.experiments.run.weighting import choose, make
 from aekd_tf.export.quantize_aware import quantize_aware
+from aekd_tf.outputs import squashing
 from aekd_tf.training import fit
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.global_batch import SupervisedModel
@@ -51,7 +54,7 @@ def training_of(
     config: Config, label: str, checkpoint: str, log_dir: str | None, identity: dict[str, Any]
 ) -> fit.Training:
     """Returns a student's training; `identity` adds to the configuration what identifies it."""
-    usual = recipe(config.dataset, config.student, teacher=False)
+    usual = recipe(config.family, config.student, teacher=False)
     return fit.Training(
         label=label,
         epochs=config.epochs,
@@ -122,9 +125,38 @@ def create_network(config: Config, dataset: data.Dataset) -> keras.Model:
     if config.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{config.mixed_precision}")
     try:
-        return models.create(config.student, dataset.num_classes, dataset.image_shape)
+        if config.student.endswith(".keras"):
+            return own_student(config.student, dataset)
+        return create(config.student, dataset)
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def own_student(path: str, dataset: data.Dataset) -> keras.Model:
+    """Returns a user's student, with the weights that its file has.
+
+    Raises:
+        UserError: it cannot be read, or does not fit the data.
+    """
+    file = os.path.expanduser(path)
+    try:
+        model = keras.models.load_model(file, compile=False)
+        outputs = np.shape(model(np.zeros((1, *dataset.image_shape), np.float32), training=False))
+    except Exception as error:
+        raise UserError(
+            f"student file {path} does not take {dataset.name}'s inputs {dataset.image_shape} "
+            f"({first_line(error)}): give a .keras file that does, or a network's name"
+        ) from error
+    if outputs != (1, dataset.num_classes):
+        raise UserError(
+            f"student file {path} gives outputs {outputs} for one example, {dataset.name} requires "
+            f"{dataset.num_classes}: give another one"
+        )
+    if dataset.head != "regression" and squashing(model) is not None:
+        raise UserError(
+            f"student file {path} ends in a {squashing(model)}: give one that ends in logits"
+        )
+    return model
 
 
 def check_hints(config: Config, dataset: data.Dataset) -> None:
@@ -135,13 +167,12 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
     """
     if not set(HINTED) & set(config.methods):
         return
-    shape = dataset.num_classes, dataset.image_shape
     by_name = {
         name: keras.models.load_model(
             os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
         )
         if name.endswith(".keras")
-        else models.create(name, *shape)
+        else create(name, dataset)
         for name in set(config.networks())
     }
     networks = [by_name[name] for name in config.networks()]
@@ -198,7 +229,7 @@ def distiller(
         network,
         teachers,
         weighting=make(config, method) if weighting is None else weighting,
-        distillation_loss=config.distillation_loss,
+        distillation_loss=config.distillation_loss or "kl",
         temperature=config.temperature,
         student_loss_weight=config.student_loss_weight,
         kd_weight=config.kd_weight,

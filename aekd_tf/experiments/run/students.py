@@ -30,9 +30,6 @@ def _are_shares(value: Any) -> bool:
 
 # The figures in a student's file, each with a test of its value.
 _FIGURES: dict[str, Callable[[Any], bool]] = {
-    "test_accuracy": _is_share,
-    "validation_accuracy": _is_share,
-    "best_validation_test_accuracy": _is_share,
     "best_validation_epoch": lambda value: isinstance(value, int) and value > 0,
     "teacher_weights": _are_shares,
     "hint_teacher_weights": _are_shares,
@@ -42,8 +39,11 @@ _FIGURES: dict[str, Callable[[Any], bool]] = {
 }
 
 
-# Those that are null if no images were held out of the student's training.
-HELD_OUT = ("validation_accuracy", "best_validation_test_accuracy", "best_validation_epoch")
+def held_out_figures(metric: str) -> tuple[str, ...]:
+    """Returns the figures that are null if the student's training held out no examples."""
+    return (f"validation_{metric}", f"best_validation_test_{metric}", "best_validation_epoch")
+
+
 Figures = dict[str, Any]
 
 
@@ -129,11 +129,16 @@ def finished(config: Config, student: Student) -> Figures | None:
     if not (os.path.exists(file) and os.path.exists(path(config, student, "keras"))):
         return None
     figures = output.read_json(file, "delete it to have the student retrained")
-    if set(figures) - {"test_accuracy_top5"} != set(_FIGURES):
+    metric = "rmse" if "test_rmse" in figures else "accuracy"
+    scored = _is_number if metric == "rmse" else _is_share
+    names = (f"test_{metric}", *held_out_figures(metric)[:2])
+    checks = {**dict.fromkeys(names, scored), **_FIGURES}
+    others = {"test_accuracy_top5", "test_accuracy_auc"}
+    if set(figures) - others != set(checks):
         raise UserError(f"{file} is incomplete: delete it to have the student retrained")
-    checks = {**_FIGURES, "test_accuracy_top5": _is_share}
+    checks |= dict.fromkeys(others, _is_share)
     if config.validation_examples == 0 and not student.is_candidate:
-        checks.update(dict.fromkeys(HELD_OUT, lambda value: value is None))
+        checks.update(dict.fromkeys(held_out_figures(metric), lambda value: value is None))
     wrong = [name for name, value in figures.items() if not checks[name](value)]
     if wrong:
         raise UserError(

@@ -26,7 +26,7 @@ def print_plan(
     steps = data.steps_per_epoch(dataset, config.batch_size)
     lines = [
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.validation)} validation, "
-        f"{len(dataset.test)} test images",
+        f"{len(dataset.test)} test " + ("examples" if config.data else "images"),
         *teachers.describe(files, steps),
     ]
     if len(missing) < len(requested):
@@ -60,6 +60,8 @@ def table(config: Config, results: dict[str, Any]) -> str:
     The latter is blank without validation images.
     """
     delivered = config.methods[-1]
+    metric = "rmse" if "test_rmse" in results["teachers"][0] else "accuracy"
+    scale, unit = (1, "") if metric == "rmse" else (100, ", %")
     weights = results["students"][delivered]["teacher_weights"]
     top5 = "majority_vote_top5" in results["ensemble"]
     lines = [
@@ -67,13 +69,13 @@ def table(config: Config, results: dict[str, Any]) -> str:
         f"{config.dataset}: {len(results['teachers'])} teachers, student {config.student}, "
         f"{delivered}" + (f" C={config.tolerance:g}" if METHODS[delivered].capped else ""),
         "",
-        f"{'test accuracy, %':<26}{'last epoch':>12}{'best val.':>12}"
+        f"{f'test {metric}' + unit:<26}{'last epoch':>12}{'best val.':>12}"
         + (f"{'top-5':>10}" if top5 else "")
         + f"{'mean weight':>13}",
     ]
 
     def row(title, last, best=None, last_top5=None, weight=None):
-        cells = [f"{title:<26}{100 * last:12.2f}", f"{100 * best:12.2f}" if best else " " * 12]
+        cells = [f"{title:<26}{scale * last:12.2f}", f"{scale * best:12.2f}" if best else " " * 12]
         if top5:
             cells.append(f"{100 * last_top5:10.2f}" if last_top5 is not None else " " * 10)
         cells.append(f"{weight:13.3f}" if weight is not None else "")
@@ -82,10 +84,11 @@ def table(config: Config, results: dict[str, Any]) -> str:
     for index, teacher in enumerate(results["teachers"]):
         # A student of one teacher has one weight.
         weight = weights[index] if weights and index < len(weights) else None
-        figures = teacher["test_accuracy"], None, teacher.get("test_accuracy_top5"), weight
+        figures = teacher[f"test_{metric}"], None, teacher.get("test_accuracy_top5"), weight
         row(f"teacher {teacher['name']}", *figures)
-    for key, title in (("majority_vote", "majority vote"), ("mean_probability", "mean vote")):
-        votes = results["ensemble"]
+    titles = {"majority_vote": "majority vote", "mean_probability": "mean vote", "mean": "mean"}
+    votes = results["ensemble"]
+    for key, title in ((key, title) for key, title in titles.items() if key in votes):
         row(f"ensemble, {title}", votes[key], None, votes.get(f"{key}_top5"))
     for method, student in results["students"].items():
         title = "  then quantization-aware"
@@ -94,8 +97,8 @@ def table(config: Config, results: dict[str, Any]) -> str:
             title = METHODS[method].student_title + (f" beta={beta:g}" if beta is not None else "")
         row(
             title,
-            student["test_accuracy"],
-            student["best_validation_test_accuracy"],
+            student[f"test_{metric}"],
+            student[f"best_validation_test_{metric}"],
             student.get("test_accuracy_top5"),
         )
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.teachers import Teacher, Trainer
 from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.terms.hints import Hints
+from aekd_tf.training.heads import HEADS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,12 @@ class TeacherPool:
         assert self.caches is not None
         return self.caches.training.teachers
 
-    def fill(self, config: Config) -> None:
+    def fill(self, config: Config, dataset: data.Dataset) -> None:
         """Computes the missing outputs for the training images."""
         if self.caches is not None:
-            fill(config, self.files, self.caches.training)
+            fill(config, dataset, self.files, self.caches.training)
             if self.caches.validation is not None:
-                fill(config, self.files, self.caches.validation)
+                fill(config, dataset, self.files, self.caches.validation)
 
 
 def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
@@ -88,12 +89,16 @@ def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
     stored = hints_of(config) if config.cache_hints else None
     chosen = any(METHODS[method].held_out for method in config.methods)
 
+    head = HEADS[dataset.head].ensemble
+
     def whole(split: str) -> TeacherCache:
-        return TeacherCache(directory, dataset, Views(1, dtype="float32"), size, split=split)
+        return TeacherCache(
+            directory, dataset, Views(1, dtype="float32"), size, split=split, head=head
+        )
 
     try:
         return Caches(
-            TeacherCache(directory, dataset, views, size, stored),
+            TeacherCache(directory, dataset, views, size, stored, head=head),
             whole("test"),
             whole("validation") if chosen and len(dataset.validation) else None,
         )
@@ -112,7 +117,9 @@ def cache_name(dataset: str, teacher: Teacher) -> str:
     return f"{dataset.replace('/', '_')}_{teacher.name}"
 
 
-def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]:
+def fill(
+    config: Config, dataset: data.Dataset, files: list[Teacher], cache: TeacherCache
+) -> list[str]:
     """Computes the missing outputs of a cache and returns the teachers' digests.
 
     Raises:
@@ -126,7 +133,10 @@ def fill(config: Config, files: list[Teacher], cache: TeacherCache) -> list[str]
             # The chief computes the missing outputs first, so that the others find them.
             if not strategies.is_chief():
                 strategies.wait_for_all()
-            cache.fill([t.path for t in files], names, safe_mode=not config.trust_teachers)
+            given: list[Any] = [t.path for t in files]
+            if config.data:  # they may have to be adapted
+                given = [teachers.load(t, dataset, config) for t in files]
+            cache.fill(given, names, safe_mode=not config.trust_teachers)
             if strategies.is_chief():
                 strategies.wait_for_all()
     except ValueError as error:
@@ -156,7 +166,7 @@ def prepare(
     caches, models = caches_of(config, dataset), None
     if caches is not None:
         teachers.train_missing(config, dataset, files, total, trainer)
-        digests = fill(config, files, caches.test)
+        digests = fill(config, dataset, files, caches.test)
     if caches is None or with_models:
         models = teachers.train_or_load(config, dataset, files, total, trainer)
         digests = [teacher_digest(model) for model in models]

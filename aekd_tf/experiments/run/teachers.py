@@ -17,9 +17,12 @@ from aekd_tf.experiments.command.config import TEACHER_SEEDS, Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.experiments.run.dataset import load_data
+from aekd_tf.outputs import squashing
+from aekd_tf.teachers.adapter import TeacherAdapter
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.training import checkpoint, fit
 from aekd_tf.training.global_batch import SupervisedModel
+from aekd_tf.training.heads import HEADS
 from aekd_tf.training.stop import SIGNALS
 
 
@@ -68,7 +71,7 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
             "epochs": config.teacher_epochs,
             "batch_size": config.batch_size,
             "learning_rate": config.teacher_learning_rate
-            or recipe(config.dataset, network, teacher=True)["learning_rate"],
+            or recipe(config.family, network, teacher=True)["learning_rate"],
             "train_examples": len(dataset.train),
             "validation_examples": len(dataset.validation),
         }
@@ -76,6 +79,8 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
         path = os.path.join(config.teachers_dir, f"{config.dataset.replace('/', '_')}_{name}.keras")
         if config.image_size is not None:
             settings["image_size"] = config.image_size
+        if config.data:
+            settings["data"] = dataset.content
         teachers.append(Teacher(name, path, network, settings))
     return teachers
 
@@ -103,6 +108,8 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
             f"teacher file {teacher.path} cannot be read ({first_line(error)}): {advice}"
         ) from error
     expected = (1, dataset.num_classes)
+    if config.data and teacher.settings is None:
+        model = adapted(model, dataset.head)
     try:
         given = np.shape(model(np.zeros((1, *dataset.image_shape), np.float32), training=False))
     except Exception as error:
@@ -116,6 +123,12 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
             f"{dataset.num_classes} classes: use a teacher trained on this data"
         )
     return model
+
+
+def adapted(model: keras.Model, head: str) -> keras.Model:
+    """Returns a user's model to logits, also if its last layer makes probabilities of them."""
+    ending = squashing(model, None) if head != "regression" else None
+    return model if ending is None else TeacherAdapter(model, outputs="probabilities")
 
 
 def check_settings(teacher: Teacher) -> None:
@@ -152,14 +165,13 @@ def train(
     settings = teacher.settings
     assert settings is not None
     fit.start_reproducibly(settings["seed"], config.jit_compile)
-    shape = dataset.num_classes, dataset.image_shape
     with strategies.strategy(config.strategy).scope():
-        model = models.create(teacher.network, *shape)
+        model = create(teacher.network, dataset)
         if teacher.network not in traced:
-            traced[teacher.network] = SupervisedModel(models.create(teacher.network, *shape))
+            traced[teacher.network] = SupervisedModel(create(teacher.network, dataset))
     trained = traced[teacher.network].network
     trained.set_weights(model.get_weights())
-    usual = recipe(dataset.name, trained.name, teacher=True)
+    usual = recipe(config.family, trained.name, teacher=True)
     training = fit.Training(
         label=label,
         epochs=settings["epochs"],
@@ -181,6 +193,13 @@ def train(
         checkpoint.remove(training.checkpoint)
     SIGNALS.check()
     return model
+
+
+def create(network: str, dataset: data.Dataset) -> keras.Model:
+    """Returns a network of this package for a data set."""
+    return models.create(
+        network, dataset.num_classes, dataset.image_shape, normalization=dataset.normalization
+    )
 
 
 def save(teacher: Teacher, model: keras.Model) -> None:
@@ -254,7 +273,8 @@ def run(config: Config) -> dict[str, float]:
         networks = train_or_load(config, dataset, files, missing)
         test = data.evaluation_pipeline(dataset, dataset.test)
         try:
-            scores = TeacherEnsemble(networks).evaluate(test)
+            head = HEADS[dataset.head].ensemble
+            scores = TeacherEnsemble(networks, head=head).evaluate(test)
         except ValueError as error:
             raise UserError(str(error)) from error
     accuracies = {t.name: a for t, a in zip(files, scores["teachers"], strict=True)}

@@ -8,6 +8,7 @@ from aekd_tf import data
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.run.methods import Method
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
+from aekd_tf.training.heads import HEADS
 from aekd_tf.weightings import get
 from aekd_tf.weightings.adaptive import AdaptiveWeighting
 from aekd_tf.weightings.auto import AutoWeighting
@@ -48,4 +49,6 @@ def choose(weighting: Weighting, pool: TeacherPool, dataset: data.Dataset) -> No
     if pool.caches is None or pool.caches.validation is None:
         return  # `fit` runs the teachers on them
     split = dataset.validation
-    weighting.prepare(held_out(pool.caches.validation.logits(), split.labels, "classes"))
+    weighting.prepare(
+        held_out(pool.caches.validation.logits(), split.labels, HEADS[dataset.head].ensemble)
+    )

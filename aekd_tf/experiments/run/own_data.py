@@ -1,0 +1,154 @@
+"""What a run on a user's own data adds: its plan, a word on weak teachers, and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from aekd_tf import data
+from aekd_tf.experiments.command import output
+from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION
+from aekd_tf.experiments.run import own_report, students, teachers
+from aekd_tf.experiments.run.dataset import load_own
+from aekd_tf.experiments.run.students import Student
+from aekd_tf.experiments.run.teacher_pool import TeacherPool
+from aekd_tf.experiments.run.teachers import Teacher
+from aekd_tf.teachers.adapter import TeacherAdapter
+from aekd_tf.training.heads import HEADS
+
+# Losses that compare outputs of a head.
+_LOSSES = {
+    "classes": ("kl", "dkd", "averaged_outputs", "mse", "cosine"),
+    "labels": ("binary_kl", "mse", "cosine"),
+    "regression": ("mse", "cosine"),
+}
+_WORDS = {
+    "classes": "{count} classes",
+    "logit": "one logit, for 0 or 1",
+    "labels": "{count} independent labels",
+    "regression": "regression of {count} values",
+}
+
+
+def settled(config: Config, dataset: data.Dataset) -> Config:
+    """Returns the configuration with the distillation loss of the head.
+
+    Raises:
+        UserError: a loss or a choice that does not fit the head; a directory of other data.
+    """
+    head = HEADS[dataset.head]
+    loss = config.distillation_loss or head.distillation_loss
+    if loss not in _LOSSES[head.ensemble]:
+        raise UserError(
+            f"distillation_loss is {loss}, but labels are {_words(dataset)}: give one of "
+            f"{', '.join(_LOSSES[head.ensemble])}"
+        )
+    if head.metric == "rmse" and config.hint_weight == CROSS_VALIDATION:
+        raise UserError("hint_weight=cv chooses by accuracy, regression has none: give a number")
+    path = os.path.join(config.output_dir, "config.json")
+    if os.path.exists(path):
+        known = output.read_json(path, "delete it, or choose another --output_dir").get("data")
+        if known is not None and known.get("sha256") != dataset.content:
+            raise UserError(
+                f"{config.output_dir} holds a run on other data than {config.data} has now: choose "
+                "another --output_dir"
+            )
+    return dataclasses.replace(config, distillation_loss=loss)
+
+
+def _words(dataset: data.Dataset) -> str:
+    return _WORDS[dataset.head].format(count=dataset.num_classes)
+
+
+def print_plan(config: Config, dataset: data.Dataset, files: list[Teacher]) -> None:
+    """Prints what labels are, how inputs are seen, and what was found out about the data."""
+    own = load_own(config)
+    names = ", ".join(own.names[:8]) + (", ..." if len(own.names) > 8 else "")
+    lines = [f"{config.data}: {_words(dataset)} ({names}), loss {config.distillation_loss}"]
+    lines += own.notes
+    if own.augment != "none":
+        by = f" by up to {dataset.crop_padding} pixels" if dataset.crop_padding else ""
+        lines.append(f"training images are seen with augment={own.augment}{by}")
+    if any(teacher.settings for teacher in files) or not config.student.endswith(".keras"):
+        lines.append("networks of this package normalize their inputs, in their first layer")
+    if config.student.endswith(".keras"):
+        lines.append(f"each student starts from the weights of {config.student}")
+    for teacher in files:
+        if teacher.settings is None and teacher.exists:
+            model = teachers.load(teacher, dataset, config)
+            if isinstance(model, TeacherAdapter):
+                lines.append(f"{teacher.path} ends in a {model.ending}: taken as probabilities")
+    print("\n".join(lines), flush=True)
+
+
+def warn_of_weak(config: Config, dataset: data.Dataset, pool: TeacherPool) -> None:
+    """Names teachers on stderr that are no better than a constant answer."""
+    metric, labels = HEADS[dataset.head].metric, dataset.test.labels
+    if dataset.head == "classes":
+        least = float(np.bincount(labels).max() / len(labels))
+        constant = f"{100 * least:.1f}% of the test examples are of one class"
+    elif metric == "rmse":
+        least = float(np.sqrt(((labels - labels.mean(0)) ** 2).mean()))
+        constant = f"the mean label has an rmse of {least:.4g}"
+    else:
+        share = labels.mean(0)
+        least = float(np.maximum(share, 1 - share).mean())
+        constant = f"constant answers are right in {100 * least:.1f}%"
+    for teacher, value in zip(pool.files, pool.scores["teachers"], strict=True):
+        if HEADS[dataset.head].sign * (value - least) <= 0:
+            shown = f"rmse {value:.4g}" if metric == "rmse" else f"{100 * value:.1f}%"
+            print(
+                f"warning: teacher {teacher.name} has {shown}, but {constant}: does it expect "
+                "inputs that are scaled or ordered in another way?",
+                file=sys.stderr,
+            )
+
+
+def recorded(dataset: data.Dataset, config: Config) -> dict[str, Any]:
+    """Returns what `config.json` says of the data."""
+    own = load_own(config)
+    return {
+        "sha256": dataset.content,
+        "head": dataset.head,
+        "augment": own.augment,
+        "notes": list(own.notes),
+    }
+
+
+def describe(
+    config: Config,
+    dataset: data.Dataset,
+    pool: TeacherPool,
+    requested: list[Student],
+    results: dict[str, Any],
+) -> None:
+    """Adds to the results what own data require, and writes `labels.json` and the reports."""
+    own = load_own(config)
+    results |= {
+        "head": dataset.head,
+        "metric": HEADS[dataset.head].metric,
+        "data": config.data,
+        "classes": list(own.names),
+    }
+    networks: dict[str, keras.Model] = {}
+    for index, teacher in enumerate(pool.files):
+        model = pool.models[index] if pool.models else teachers.load(teacher, dataset, config)
+        results["teachers"][index] |= own_report.costs(model, teacher.path, dataset)
+    for name, figures in results["students"].items():
+        student = students.delivered(name, requested, _figures(config, requested))
+        path = students.path(config, student, "keras")
+        networks[name] = keras.models.load_model(path, compile=False)
+        figures |= own_report.costs(networks[name], path, dataset)
+    output.save_json(os.path.join(config.output_dir, "labels.json"), list(own.names))
+    own_report.write(config, dataset, own, pool, networks, results)
+
+
+def _figures(config: Config, requested: list[Student]) -> dict[str, Any]:
+    return {student.name: students.finished(config, student) for student in requested}
