@@ -140,25 +140,36 @@ def _listed(directory: str) -> tuple[list[tuple[str, str, str]], list[str]]:
     roots = {"all": directory}
     if {"train", "test"} <= set(splits):
         roots = {split: folders[name] for split, name in splits.items()}
-    listed: list[tuple[str, str, str]] = []
-    notes, seen = [], set()
-    for split, root in roots.items():
-        for label, folder in sorted(_folders(root).items()):
-            empty = True
-            for parent, below, files in os.walk(folder, followlinks=True):
-                real = os.path.realpath(parent)
-                if real in seen:  # a link to a folder that was read already
-                    below.clear()
-                    continue
-                seen.add(real)
-                below.sort()
-                for name in sorted(files):
-                    if not name.startswith("."):
-                        listed.append((split, label, os.path.join(parent, name)))
-                        empty = False
-            if empty:
-                notes.append(f"left out the class {label}, whose folder {folder} is empty")
+    found: dict[tuple[str, str], list[str]] = {}
+    seen = {os.path.realpath(root) for root in (directory, *roots.values())}
+    # Links last: a folder that lies in the data belongs to the class where it lies.
+    for links in (False, True):
+        for split, root in roots.items():
+            for label, folder in sorted(_folders(root).items()):
+                files = found.setdefault((split, label), [])
+                files += _files(folder, seen, links)
+    notes = [
+        f"left out the class {label}, which has no files"
+        for (_, label), f in found.items()
+        if not f
+    ]
+    listed = [(*key, path) for key, paths in found.items() for path in sorted(paths)]
     return listed, notes
+
+
+def _files(folder: str, seen: set[str], links: bool) -> list[str]:
+    """Returns the files below a folder, in folders that were not seen before."""
+    files, top = [], os.path.realpath(folder)
+    for parent, below, names in os.walk(folder, followlinks=links):
+        below.sort()
+        real = os.path.realpath(parent)
+        by_link = real != os.path.normpath(os.path.join(top, os.path.relpath(parent, folder)))
+        if real not in seen:
+            seen.add(real)
+            files += [os.path.join(parent, name) for name in names if name[0] != "."]
+        elif by_link:
+            below.clear()
+    return files
 
 
 def _folders(directory: str) -> dict[str, str]:

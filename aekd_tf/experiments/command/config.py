@@ -260,6 +260,8 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     }
     teachers = content["teachers"]
     if kind == "own":
+        if experiment.dataset is not None:  # a command that trains no student
+            content["student"] = content["student"] or "resnet8"
         for name in ("student", "teachers"):
             if not content[name]:
                 raise ValueError(f"{name} is empty: name networks, or give trained .keras files")

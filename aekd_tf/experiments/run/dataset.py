@@ -44,14 +44,13 @@ def _load_named(config: Config) -> data.Dataset:
     )
 
 
-@functools.cache
 def load_own(config: Config) -> own.OwnData:
     """Loads the user's own data of a configuration, once per process."""
     for name in ("train_examples", "validation_examples"):
         if getattr(config, name) is not None:
             raise UserError(f"{name} is for sets with a name: leave it out with --data")
     assert config.data is not None
-    return own.load_own(
+    return _loaded(
         config.data,
         label=config.label,
         head_name=config.head,
@@ -59,6 +58,9 @@ def load_own(config: Config) -> own.OwnData:
         image_size=config.image_size,
         data_dir=config.data_dir,
     )
+
+
+_loaded = functools.lru_cache(maxsize=1)(own.load_own)
 
 
 def for_choice(config: Config, dataset: data.Dataset) -> data.Dataset:
