@@ -305,6 +305,8 @@ class EnsembleDistiller(
         names = ("y", "sample_weight", "batch_size")
         given["x"], batch = peek(given.get("x"), *(given.get(name) for name in names))
         check_epochs(given["x"], given)
+        if isinstance(given["x"], tf.data.Dataset):
+            given.setdefault("shuffle", False)  # Keras shuffles none, and warns if it is asked to
         self._check_before_training(batch)
         self._choose_weights(given)
         own = [

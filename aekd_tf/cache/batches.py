@@ -48,18 +48,18 @@ class CachedTeachers:
         return self.count
 
 
-def repeats_within(batches: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
-    """Notes on a data set that it holds so many epochs, of which no two are alike."""
-    batches.aekd_epochs = epochs
+def repeats_within(batches: tf.data.Dataset, epochs: int, steps: int) -> tf.data.Dataset:
+    """Notes on a data set that it holds so many epochs of so many steps, no two of them alike."""
+    batches.aekd_epochs = epochs, steps
     return batches
 
 
 def check_epochs(batches: Any, given: dict[str, Any]) -> None:
     """Refuses a `fit`, by its arguments, that would begin such a data set anew."""
-    held = getattr(batches, "aekd_epochs", None)
+    held, per_epoch = getattr(batches, "aekd_epochs", (None, 0))
     epochs, steps = given.get("epochs", 1), given.get("steps_per_epoch")
     left = epochs - given.get("initial_epoch", 0)
-    if held is not None and left > 1 and (steps is None or left * steps > len(batches)):
+    if held is not None and left > 1 and (steps is None or left * steps > held * per_epoch):
         raise refusal("epochs_begin_anew", held=held, epochs=epochs)
 
 

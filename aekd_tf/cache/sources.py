@@ -32,12 +32,14 @@ class Source(abc.ABC):
         prefix: what a cache's files begin with.
         classes: number of classes, if the data set knows it.
         shard: examples whose outputs are stored together; None for all.
+        augmented: whether views differ from the inputs as they are.
     """
 
     name: str
     prefix: str = ""
     classes: int | None = None
     shard: int | None = None
+    augmented: bool = False
 
     def settle(self, progress: bool) -> None:  # noqa: B027
         """Counts the examples of a stream, and takes their fingerprints."""
@@ -95,6 +97,7 @@ class _InMemory(Source):
     def __init__(self, dataset: data.Dataset, split: str, views: Views):
         self.dataset, self.split, self.views = dataset, split, views
         self.name, self.classes = dataset.name, dataset.num_classes
+        self.augmented = split == "train" and bool(dataset.crop_padding or dataset.flip)
 
     def __len__(self) -> int:
         return len(getattr(self.dataset, self.split))
@@ -147,6 +150,7 @@ class _Numbered(Source):
     def __init__(self, examples: Examples, views: Views, name: str):
         self.examples, self.views, self.name = examples, views, name
         self.shard = None if isinstance(examples, ArrayExamples) else SHARD
+        self.augmented = examples.augmentation is not None
 
     def __len__(self) -> int:
         self.settle(False)
@@ -209,7 +213,7 @@ class _Streamed(_Numbered):
     def __init__(self, dataset: data.Dataset, split: str, views: Views):
         self._split, self._random = getattr(dataset, split), split == "train"
         super().__init__(self._split.examples(random=self._random), views, dataset.name)
-        self.classes, self.shard = dataset.num_classes, SHARD
+        self.classes, self.shard, self.augmented = dataset.num_classes, SHARD, self._random
 
     def identity(self) -> dict[str, Any]:
         split = self._split

@@ -31,7 +31,7 @@ from aekd_tf.names import HEADS
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.forwards import Forwards
-from aekd_tf.teachers.identity import TeacherSource
+from aekd_tf.teachers.identity import OutputsSource, TeacherSource
 from aekd_tf.terms.hints import Hints, listed
 
 
@@ -164,7 +164,7 @@ class TeacherCache:
 
     def fill(
         self,
-        teachers: Sequence[keras.Model | str],
+        teachers: Sequence[keras.Model | str | np.ndarray],
         names: Sequence[str] | None = None,
         safe_mode: bool = True,
         progress: bool = True,
@@ -174,7 +174,8 @@ class TeacherCache:
 
         Args:
             teachers: M models to outputs `[B, ..., K]`, or paths of their `.keras` files, which
-                are loaded only if some of their outputs are missing.
+                are loaded only if some of their outputs are missing; or outputs `[N, ..., K]` of a
+                model of another library, for one view without an augmentation.
             names: M different names, for the cache's files; by default `teacher_0` and so on.
             safe_mode: whether to refuse a model file with Python code in it, as Keras does.
             progress: whether a bar is shown.
@@ -203,18 +204,25 @@ class TeacherCache:
         self._source.settle(progress)
         forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
-            source = TeacherSource(teacher, safe_mode)
+            source: TeacherSource | OutputsSource = TeacherSource(teacher, safe_mode)
+            if isinstance(teacher, np.ndarray):
+                self._check_outputs(teacher, name)
+                source = OutputsSource(teacher)
             layers = self._layers(index, len(teachers))
             digest = source.digest([recorded(stem) for stem in self._stems(name, layers)])
             opened.append(self._open(source, name, layers, digest))
             missing = {key for file in opened[-1] for key in file.missing()}
             wanted = [key for key in list(self._parts)[part[0] :: part[1]] if key in missing]
-            if wanted:
+            if wanted and isinstance(source, OutputsSource):
+                for key in wanted:
+                    rows = source.outputs[self._parts[key][1]].astype(np.float32)
+                    opened[-1][0].write(key, stored(self.views, [rows])[0])
+            elif wanted and isinstance(source, TeacherSource):
                 forward = computing.forward_of(
                     source.model, self.head, layers, self.hints, forwards
                 )
                 self._compute(forward, opened[-1], wanted, name, progress)
-                computed += len(wanted)
+            computed += len(wanted)
             for file in opened[-1]:
                 file.of_file(source.file)
             self.digests.append(digest)
@@ -251,7 +259,8 @@ class TeacherCache:
         read = functools.partial(self.read, hints=bool(self.hints)) if outputs else None
         batches = self._source.training(batch_size, seed, epochs, read)
         varied = seed is not None or self.views.count > 1
-        return repeats_within(batches, epochs) if varied else batches
+        steps = -(-len(self._source) // batch_size)
+        return repeats_within(batches, epochs, steps) if varied else batches
 
     def read(self, view: tf.Tensor, indices: tf.Tensor, hints: bool = False) -> dict[str, Any]:
         """Reads the outputs for one view of the examples `indices [B]`, inside `tf.data`.
@@ -296,6 +305,13 @@ class TeacherCache:
     ) -> list[np.ndarray]:
         return [array[int(view)][indices].astype(np.float32) for array in features]
 
+    def _check_outputs(self, outputs: np.ndarray, name: str) -> None:
+        if self.hints or self.views.count > 1 or self._source.augmented:
+            raise refusal("outputs_of_views", name=name)
+        if len(outputs) != len(self._source):
+            count = len(self._source)
+            raise refusal("outputs_count", name=name, given=len(outputs), count=count)
+
     def _check_filled(self) -> None:
         if not self._logits:
             raise refusal("cache_empty")
@@ -331,7 +347,7 @@ class TeacherCache:
         return [stem, *(f"{stem}.{one}{two}" for one, two in zip(layers, endings, strict=True))]
 
     def _open(
-        self, source: TeacherSource, name: str, layers: Sequence[str], digest: str
+        self, source: TeacherSource | OutputsSource, name: str, layers: Sequence[str], digest: str
     ) -> list[ViewFile]:
         stems, count = self._stems(name, layers), (self.views.count, len(self._source))
         identity, shard = {**self._identity, "teacher": digest}, self._source.shard
@@ -344,12 +360,11 @@ class TeacherCache:
                 selection["outputs"] = outputs
         files = [ViewFile(stems[0], (*count, *shape), dtype, {**identity, **selection}, shard)]
         for stem, layer, hints in zip(stems[1:], layers, self.hints, strict=True):
+            assert isinstance(source, TeacherSource)
             known = recorded(stem).get("shape")
-            shape = (
-                tuple(known[2:])
-                if isinstance(known, list)
-                else computing.map_shape(source.model, layer, hints, self._source.inputs())
-            )
+            shape = tuple(known[2:]) if isinstance(known, list) else ()
+            if not isinstance(known, list):
+                shape = computing.map_shape(source.model, layer, hints, self._source.inputs())
             feature = {"layer": layer, "pooling": hints.pooling}
             content = {**identity, "feature": feature}
             number = np.dtype(self.views.dtype)
@@ -357,13 +372,18 @@ class TeacherCache:
         return files
 
     def _outputs_of(
-        self, source: TeacherSource, known: dict[str, Any], name: str
+        self, source: TeacherSource | OutputsSource, known: dict[str, Any], name: str
     ) -> tuple[int, ...]:
         """Returns the shape of a teacher's outputs for one example, which all teachers share."""
+        given = source.outputs.shape[1:] if isinstance(source, OutputsSource) else ()
         if self.head == "classes" and self._source.classes is not None:
+            if given not in ((), (self._source.classes,)):
+                wrong = {"name": name, "shape": given, "data": self.dataset_name}
+                raise refusal("cached_classes", **wrong, classes=self._source.classes)
             return (self._source.classes,)
-        shape = tuple(known.get("outputs") or (known.get("shape") or [])[2:])
-        shape = shape or computing.output_shape(source.model, self._source.inputs())
+        shape = given or tuple(known.get("outputs") or (known.get("shape") or [])[2:])
+        if not shape and isinstance(source, TeacherSource):
+            shape = computing.output_shape(source.model, self._source.inputs())
         if self._outputs_shape is None:
             self._outputs_shape = shape
             self._check_top_k()

@@ -29,12 +29,14 @@ class OwnData:
         targets_names: names of the classes, labels or values.
         notes: sentences for the plan.
         augment: the augmentation: none, crop, crop_flip or resized_crop.
+        places: by split, which of all examples in their order belong to it.
     """
 
     dataset: Dataset
     names: tuple[str, ...]
     notes: tuple[str, ...]
     augment: str
+    places: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,11 @@ def load_own(
         split: targets.values[start:end]
         for split, start, end in zip(read.labels, starts[:-1], starts[1:], strict=True)
     }
-    inputs, values, digests, notes = _split(read, values, targets.head)
+    places = {
+        split: np.arange(start, end)
+        for split, start, end in zip(read.labels, starts[:-1], starts[1:], strict=True)
+    }
+    inputs, values, digests, notes = _split(read, values, places, targets.head)
     notes += _duplicates(digests)
     kind, crop = _augmentation(augment, inputs["train"])
     if kind == "none" and augment == "auto":
@@ -120,13 +126,17 @@ def load_own(
         targets.names,
         (*read.notes, *notes),
         kind,
+        places,
     )
 
 
 def _split(
-    read: _Read, values: dict[str, np.ndarray], kind: str
+    read: _Read, values: dict[str, np.ndarray], order: dict[str, np.ndarray], kind: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, list[str]], list[str]]:
-    """Makes the splits that are missing, of the examples that are not for the test."""
+    """Makes the splits that are missing, of the examples that are not for the test.
+
+    The places in `order` are split likewise.
+    """
     inputs, digests = dict(read.inputs), dict(read.digests)
     notes: list[str] = []
     values = dict(values)
@@ -139,14 +149,15 @@ def _split(
     if kind in ("logit", "labels"):
         classes = np.unique(known, axis=0, return_inverse=True)[1].reshape(-1)
     masks = splitting.split(classes, digests[source], test=test)
-    whole, names = (inputs.pop(source), values.pop(source), digests.pop(source)), SPLITS
-    for split, mask in zip(names, masks, strict=True):
+    whole = inputs.pop(source), values.pop(source), digests.pop(source), order.pop(source)
+    for split, mask in zip(SPLITS, masks, strict=True):
         if split == "test" and not test:
             continue
         places = np.flatnonzero(mask)
         inputs[split] = _taken(whole[0], places)
         values[split] = whole[1][places]
         digests[split] = [whole[2][place] for place in places]
+        order[split] = whole[3][places]
     made = "a fifth for the test, then a tenth" if test else "a tenth of the training examples"
     notes.append(f"held out {made} for validation, by the examples' digests")
     for split in ("train", "test"):

@@ -78,6 +78,15 @@ DATA = {
         "these classes, or wrap it in TeacherAdapter(class_map=...)",
         "Outputs are compared class by class.",
     ),
+    "outputs_of_views": Refusal(
+        "teacher {name} is an array of outputs, but the cache has views or hints: give Views(1) "
+        "without augmentation and hints",
+        "The outputs belong to the inputs as they are.",
+    ),
+    "outputs_count": Refusal(
+        "teacher {name} has {given} rows of outputs for {count} examples: give one per example",
+        "Rows would belong to other examples.",
+    ),
     "cached_range": Refusal(
         "teacher {name} gives values up to {value}, beyond float16: give Views(dtype='float32')",
         "Greater values would be cut off in the file.",

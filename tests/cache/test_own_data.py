@@ -142,7 +142,7 @@ def trained(cache, teachers, shapes, classes=CLASSES, **options):
     outputs = isinstance(teachers, CachedTeachers)
     batches = cache.dataset(32, seed=5, epochs=3, outputs=outputs)
     steps = len(batches) // 3
-    distiller.fit(batches, epochs=3, steps_per_epoch=steps, shuffle=False, verbose=0)
+    distiller.fit(batches, epochs=3, steps_per_epoch=steps, verbose=0)
     return distiller.get_weights()
 
 
@@ -352,7 +352,7 @@ def test_held_out_arrays_choose_the_weights(tmp_path):
     distiller = EnsembleDistiller(pupil((7,)), cache.teachers, weighting="stacked")
     distiller.compile(keras.optimizers.SGD(0.05), LOSS, metrics=["accuracy"])
     history = distiller.fit(
-        cache.dataset(32, seed=1), validation_data=held_out.dataset(32), shuffle=False, verbose=0
+        cache.dataset(32, seed=1), validation_data=held_out.dataset(32), verbose=0
     ).history
     assert {"val_accuracy", "val_loss"} <= set(history)
     expected = FixedWeighting.stacked(held_out.logits(), LABELS[:30])
@@ -367,7 +367,7 @@ def test_data_without_labels(tmp_path):
         pupil((7,)), cache.teachers, weighting="aekd", student_loss_weight=0.0
     )
     distiller.compile(keras.optimizers.SGD(0.05))
-    history = distiller.fit(cache.dataset(32, seed=1), shuffle=False, verbose=0).history
+    history = distiller.fit(cache.dataset(32, seed=1), verbose=0).history
     assert np.isfinite(history["kd_loss"]).all()
 
 
@@ -636,10 +636,8 @@ def test_epochs_do_not_begin_anew(tmp_path):
     distiller = EnsembleDistiller(pupil((7,)), cache.teachers, weighting="average")
     distiller.compile("sgd", LOSS)
     with refused("the data hold 1 epochs of cache.dataset, and epochs=4", "steps_per_epoch"):
-        distiller.fit(cache.dataset(32, seed=1), epochs=4, shuffle=False, verbose=0)
-    distiller.fit(
-        cache.dataset(32), epochs=2, shuffle=False, verbose=0
-    )  # in order they are alike anyway
+        distiller.fit(cache.dataset(32, seed=1), epochs=4, verbose=0)
+    distiller.fit(cache.dataset(32), epochs=2, verbose=0)  # in order they are alike anyway
 
 
 def test_an_empty_cache(tmp_path):

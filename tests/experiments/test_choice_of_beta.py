@@ -74,7 +74,7 @@ def test_preset_paper_of_cifar(tmp_path, monkeypatch, two_betas):
     assert finished.returncode == 0, finished.stderr
     assert "reusing 2 students found on disk" in finished.stdout
     results = json.loads((tmp_path / "run" / "results.json").read_text())["students"]["fitnets"]
-    assert [results[name] for name in students.HELD_OUT] == [None, None, None]
+    assert [results[name] for name in students.held_out_figures("accuracy")] == [None, None, None]
     scores = results["cross_validation"]
     assert list(scores) == ["0.1", "10"]
     beta = f"{results['hint_weight']:g}"

@@ -108,7 +108,7 @@ def test_learns_the_digits(name):
     ("arguments", "message"),
     [
         (("resnet9", 10, (32, 32, 3)), "unknown network 'resnet9': choose one of resnet8"),
-        (("resnet8", 1, (32, 32, 3)), "num_classes is 1"),
+        (("resnet8", 0, (32, 32, 3)), "num_classes is 0"),
         (("resnet8", 10, (7, 32, 3)), "at least 8x8"),
     ],
 )

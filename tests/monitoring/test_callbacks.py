@@ -71,7 +71,7 @@ def test_best_epoch_is_restored(teachers, toy_data):
     expected = student.get_weights()
     student.fit(*toy_data, verbose=0)
     best.on_epoch_end(1, {"val_accuracy": 0.7})
-    assert (best.epoch, best.accuracy) == (1, 0.7)
+    assert (best.epoch, best.score) == (1, 0.7)
     for found, weight in zip(best.restored().get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, weight)
 

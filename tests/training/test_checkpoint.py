@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import signal
 
@@ -162,12 +161,19 @@ def test_another_training_is_refused_by_the_difference(dataset, tmp_path, monkey
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(dataset, tmp_path, monkeypatch):
-    split = data.Split(dataset.train.images, dataset.train.labels)
-    broken = dataclasses.replace(dataset, train=split, std=(0.0,))
+    create = models.create
+
+    def broken(*args):
+        network = create(*args)
+        # Not the inputs: some processors' fused layers make zeros of what is not a number.
+        network.layers[-1].bias.assign(np.full(10, np.nan))
+        return network
+
+    monkeypatch.setattr(models, "create", broken)
     with pytest.raises(
         DivergedError, match=r"student: not finite at step 1 \(epoch 1\): student_loss"
     ) as error:
-        trained(broken, tmp_path, monkeypatch)
+        trained(dataset, tmp_path, monkeypatch)
     assert "no checkpoint was made" in str(error.value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aekd_tf import models
 from aekd_tf.checks import check_choice, check_number, check_tolerance
 from aekd_tf.data.own import name_of as data_name
-from aekd_tf.experiments.command import consistency
+from aekd_tf.experiments.command import consistency, teachers_file
 from aekd_tf.experiments.command.presets import (
     CROSS_VALIDATION,
     DEFAULTS,
@@ -96,18 +96,19 @@ class Config:
     label: tuple[str, ...] = ()
     head: str = "auto"
     augment: str = "auto"
+    teachers_file: str | None = None
 
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
     # Places, safety and the number of devices do not change the results.
     NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
-    OF_OWN_DATA = ("data", "label", "head", "augment")
+    OF_OWN_DATA = ("data", "label", "head", "augment", "teachers_file")
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, PRESETS)
         if not (self.data and _is_file(self.student)):
             check_choice("network", self.student, models.names())
         for teacher in self.teachers:
-            if not teacher.endswith(".keras"):
+            if not _is_file(teacher):
                 check_choice("network", teacher, models.names())
         check_choice("weighting", self.weighting, WEIGHTINGS)
         losses = DISTILLATION_LOSSES if self.data else LOSSES_OF_CLASSES
@@ -235,6 +236,7 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     """
     check_choice("preset", given["preset"], PRESETS)
     usual_data = {"data": None, "label": (), "head": "auto", "augment": "auto"}
+    usual_data["teachers_file"] = None
     given = {"image_size": None, **usual_data, **given}
     dataset = given.get("dataset") or ""
     if given.get("data"):
@@ -258,13 +260,15 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     content: dict[str, Any] = {
         name: defaults.get(name) if value is None else value for name, value in given.items()
     }
-    teachers = content["teachers"]
     if kind == "own":
         if experiment.dataset is not None:  # a command that trains no student
             content["student"] = content["student"] or "resnet8"
+        if content["teachers_file"]:
+            _read_teachers(content)
         for name in ("student", "teachers"):
             if not content[name]:
                 raise ValueError(f"{name} is empty: name networks, or give trained .keras files")
+    teachers = content["teachers"]
     content["teachers"] = tuple([teachers] if isinstance(teachers, str) else teachers)
     if not all(content["teachers"]) or not content["teachers"]:
         raise ValueError("teachers has an empty entry: name networks, separated by commas")
@@ -303,6 +307,27 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     return Config(**content)
 
 
+def _read_teachers(content: dict[str, Any]) -> None:
+    """Takes the teachers of a file; saved outputs belong to inputs that are not augmented."""
+    if content["teachers"]:
+        raise ValueError("teachers and teachers_file are given: leave one of them out")
+    path = os.path.abspath(os.path.expanduser(content["teachers_file"]))
+    entries = teachers_file.read(path)
+    content["teachers_file"] = path
+    content["teachers"] = [entry.file for entry in entries]
+    if any(entry.is_array for entry in entries):
+        if content["augment"] == "auto":
+            content["augment"] = "none"
+        if content["cache_views"] is None:
+            content["cache_views"] = 1
+        if content["augment"] != "none" or content["cache_views"] != 1:
+            raise ValueError(
+                "saved outputs belong to inputs that are not augmented: leave augment and "
+                "cache_views out"
+            )
+        content["cache_dtype"] = "float32"
+
+
 def _hint_weight(given: str) -> float | str:
     try:
         return float(given)
@@ -311,4 +336,4 @@ def _hint_weight(given: str) -> float | str:
 
 
 def _is_file(teacher: str) -> bool:
-    return teacher.endswith(".keras")
+    return teacher.endswith((".keras", ".npy"))

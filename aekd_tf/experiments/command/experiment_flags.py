@@ -282,6 +282,14 @@ def _add_data(add: Any) -> None:
         "folders of these), tfds:NAME, a .csv table with a header, or a .npz file of x and y, or "
         "of x_train, y_train, x_test and y_test.",
     )
+    add(
+        "string",
+        "teachers_file",
+        None,
+        'JSON file in place of --teachers: {"teachers": [{"file": "a.keras", ...}]}, with name, '
+        "input_size, preprocessing, outputs, output, inputs and class_map of each; a .npy file "
+        "holds the outputs of a model of another library.",
+    )
     add("list", "label", [], "Label columns of a table. Unset: the column label, else target.")
     add(
         "string",

@@ -59,7 +59,7 @@ def _check_teachers(config: Config, dataset: data.Dataset, files: list[teachers.
     """Refuses a teacher's file that cannot be used, before anything is trained."""
     caches = teacher_pool.caches_of(config, dataset)
     for index, teacher in enumerate(files):
-        if not teacher.exists:
+        if not teacher.exists or (teacher.entry is not None and teacher.entry.is_array):
             continue
         teachers.check_settings(teacher)
         name = teacher_pool.cache_name(dataset.name, teacher)

@@ -81,9 +81,12 @@ def print_plan(config: Config, dataset: data.Dataset, files: list[Teacher]) -> N
     if config.student.endswith(".keras"):
         lines.append(f"each student starts from the weights of {config.student}")
     for teacher in files:
-        if teacher.settings is None and teacher.exists:
+        if teacher.entry is not None and teacher.entry.is_array:
+            lines.append(f"{teacher.path} holds the outputs of a model of another library")
+        elif teacher.settings is None and teacher.exists:
             model = teachers.load(teacher, dataset, config)
-            if isinstance(model, TeacherAdapter):
+            adapted = isinstance(model, TeacherAdapter)
+            if adapted and model.outputs_kind == "probabilities":
                 lines.append(f"{teacher.path} ends in a {model.ending}: taken as probabilities")
     print("\n".join(lines), flush=True)
 
@@ -139,6 +142,11 @@ def describe(
     }
     networks: dict[str, keras.Model] = {}
     for index, teacher in enumerate(pool.files):
+        if teacher.entry is not None and teacher.entry.is_array:
+            results["teachers"][index] |= own_report.NO_MODEL | {
+                "bytes": os.path.getsize(teacher.path)
+            }
+            continue
         model = pool.models[index] if pool.models else teachers.load(teacher, dataset, config)
         results["teachers"][index] |= own_report.costs(model, teacher.path, dataset)
     for name, figures in results["students"].items():

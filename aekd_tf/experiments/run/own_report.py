@@ -31,6 +31,8 @@ from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.votes import vote_scores
 
 _CALLS = 30
+# Of saved outputs.
+NO_MODEL = {"parameters": None, "latency_ms": None}
 
 
 def costs(model: keras.Model, path: str, dataset: data.Dataset) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def _scores(results: dict[str, Any]) -> Table:
         return f"{value:.4g}" if metric == "rmse" else f"{100 * value:.2f}"
 
     def row(name: str, score: float, figures: dict[str, Any]) -> list[str]:
-        cost = [f"{figures['parameters']:,}", f"{figures['bytes']:,}", f"{figures['latency_ms']}"]
+        values = [figures[name] for name in ("parameters", "bytes", "latency_ms")]
+        cost = ["" if value is None else f"{value:,}" for value in values]
         return [name, shown(score), *cost]
 
     rows = [row(f"teacher {t['name']}", t[f"test_{metric}"], t) for t in results["teachers"]]

@@ -15,6 +15,7 @@ from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.run import scores, teachers
+from aekd_tf.experiments.run.dataset import load_own
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.teachers import Teacher, Trainer
 from aekd_tf.teachers.identity import teacher_digest
@@ -135,13 +136,22 @@ def fill(
                 strategies.wait_for_all()
             given: list[Any] = [t.path for t in files]
             if config.data:  # they may have to be adapted
-                given = [teachers.load(t, dataset, config) for t in files]
+                given = [_own_teacher(t, dataset, config, cache.split) for t in files]
             cache.fill(given, names, safe_mode=not config.trust_teachers)
             if strategies.is_chief():
                 strategies.wait_for_all()
     except ValueError as error:
         raise UserError(str(error)) from error
     return cache.digests
+
+
+def _own_teacher(teacher: Teacher, dataset: data.Dataset, config: Config, split: str) -> Any:
+    """Returns a model, or its outputs for a split."""
+    if teacher.entry is None or not teacher.entry.is_array:
+        return teachers.load(teacher, dataset, config)
+    places = load_own(config).places
+    count = sum(len(each) for each in places.values())
+    return teacher.entry.outputs(count, dataset.num_classes)[places[split]]
 
 
 def prepare(

@@ -12,10 +12,11 @@ import numpy as np
 
 from aekd_tf import data, models
 from aekd_tf.data.tfds import first_line
-from aekd_tf.experiments.command import output, strategies
+from aekd_tf.experiments.command import output, strategies, teachers_file
 from aekd_tf.experiments.command.config import TEACHER_SEEDS, Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.command.teachers_file import Entry
 from aekd_tf.experiments.run.dataset import load_data
 from aekd_tf.outputs import squashing
 from aekd_tf.teachers.adapter import TeacherAdapter
@@ -35,12 +36,14 @@ class Teacher:
         path: path of the `.keras` file.
         network: name of the network, or the file as the user gave it.
         settings: settings of the training; None for a file of the user.
+        entry: how a file of the user is to be used, if a file says so.
     """
 
     name: str
     path: str
     network: str
     settings: dict[str, Any] | None
+    entry: Entry | None = None
 
     @property
     def exists(self) -> bool:
@@ -54,6 +57,9 @@ def plan(config: Config, dataset: data.Dataset) -> list[Teacher]:
     Raises:
         UserError: a file of the user is missing.
     """
+    if config.teachers_file:
+        entries = teachers_file.read(config.teachers_file)
+        return [Teacher(each.name, each.file, each.file, None, each) for each in entries]
     teachers: list[Teacher] = []
     for index, network in enumerate(config.networks()):
         if network.endswith(".keras"):
@@ -109,7 +115,7 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
         ) from error
     expected = (1, dataset.num_classes)
     if config.data and teacher.settings is None:
-        model = adapted(model, dataset.head)
+        model = adapted(model, dataset.head, teacher.entry)
     try:
         given = np.shape(model(np.zeros((1, *dataset.image_shape), np.float32), training=False))
     except Exception as error:
@@ -125,9 +131,12 @@ def load(teacher: Teacher, dataset: data.Dataset, config: Config) -> Any:
     return model
 
 
-def adapted(model: keras.Model, head: str) -> keras.Model:
+def adapted(model: keras.Model, head: str, entry: Entry | None) -> keras.Model:
     """Returns a user's model to logits, also if its last layer makes probabilities of them."""
-    ending = squashing(model, None) if head != "regression" else None
+    key = None if entry is None else entry.settings.get("output")
+    ending = squashing(model, key) if head != "regression" else None
+    if entry is not None:
+        return entry.adapted(model, ending)
     return model if ending is None else TeacherAdapter(model, outputs="probabilities")
 
 
