@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from aekd_tf.models.layers import entrance
+
 
 def classifier(seed, classes=3, width=8, inputs=4):
     """A small dense network with batch norm, from `[B, inputs]` to logits."""
@@ -33,13 +35,13 @@ def elementwise(seed):
     return keras.Model(inputs, 10 * logits[:, :10], name=f"elementwise_{seed}")
 
 
-def small_resnet(*, name, num_classes, input_shape, depth):
+def small_resnet(*, name, num_classes, input_shape, depth, normalization=None):
     """Takes the place of `build` in `aekd_tf.models.resnet`: its stages, of one layer each.
 
     A step of it is traced in a fraction of the time. For tests of what surrounds the networks.
     """
-    inputs = keras.Input(input_shape)
-    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="stem_conv")(inputs)
+    inputs, x = entrance(input_shape, normalization, "images")
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="stem_conv")(x)
     x = layers.ReLU(name="stage1")(layers.BatchNormalization(name="stem_norm")(x))
     for stage in (2, 3):
         x = layers.Conv2D(6, 3, 2, "same", activation="relu", name=f"stage{stage}")(x)

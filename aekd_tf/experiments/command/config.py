@@ -265,7 +265,7 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
             content["student"] = content["student"] or "resnet8"
         if content["teachers_file"]:
             _read_teachers(content)
-        for name in ("student", "teachers"):
+        for name in ("teachers", "student"):
             if not content[name]:
                 raise ValueError(f"{name} is empty: name networks, or give trained .keras files")
     teachers = content["teachers"]

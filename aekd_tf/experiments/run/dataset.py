@@ -24,6 +24,7 @@ def load_data(config: Config) -> data.Dataset:
     if not strategies.is_chief():
         strategies.wait_for_all()
     try:
+        _loaded.cache_clear()  # what an earlier run of this process has read may have changed
         dataset = load_own(config).dataset if config.data else _load_named(config)
         for network in {config.student, *config.teachers} & set(models.names()):
             models.check_shape(network, dataset.image_shape)

@@ -40,10 +40,12 @@ def run(config: Config) -> dict[str, Any]:
             configuration; a teacher's file that cannot be used.
         DataError: the data set is not on disk and cannot be downloaded.
     """
-    output.check_configuration(config)
+    if not config.data:
+        output.check_configuration(config)
     dataset = load_data(config)
     if config.data:
         config = own_data.settled(config, dataset)
+        output.check_configuration(config)
     choice = for_choice(config, dataset)
     check_steps(config, dataset, choice)
     requested_teachers = teachers.plan(config, dataset)

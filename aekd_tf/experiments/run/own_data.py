@@ -17,6 +17,7 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 from aekd_tf.experiments.run import own_report, students, teachers
 from aekd_tf.experiments.run.dataset import load_own
+from aekd_tf.experiments.run.student import own_student
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
 from aekd_tf.experiments.run.teachers import Teacher
@@ -41,7 +42,7 @@ def settled(config: Config, dataset: data.Dataset) -> Config:
     """Returns the configuration with the distillation loss of the head.
 
     Raises:
-        UserError: a loss or a choice that does not fit the head; a directory of other data.
+        UserError: a loss, a choice or a student that does not fit; a directory of other data.
     """
     head = HEADS[dataset.head]
     loss = config.distillation_loss or head.distillation_loss
@@ -60,6 +61,8 @@ def settled(config: Config, dataset: data.Dataset) -> Config:
                 f"{config.output_dir} holds a run on other data than {config.data} has now: choose "
                 "another --output_dir"
             )
+    if config.student.endswith(".keras"):
+        own_student(config.student, dataset)
     return dataclasses.replace(config, distillation_loss=loss)
 
 
