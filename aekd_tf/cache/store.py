@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from aekd_tf import files
 
@@ -109,6 +110,11 @@ class ViewFile:
         """Returns the names of the parts that have not been written yet."""
         return [name for name in self._parts if name not in self.checksums]
 
+    def examples(self, name: str) -> int:
+        """Returns the number of examples of a part."""
+        rows = self._parts[name][1]
+        return rows.stop - rows.start
+
     def write(self, name: str, values: np.ndarray) -> None:
         """Stores a part `[n, ...]`; it counts as finished once it is on disk."""
         with self._alone():
@@ -156,6 +162,25 @@ def parts_of(views: int, count: int, shard: int | None) -> dict[str, tuple[int, 
         for view in range(views)
         for index, start in enumerate(starts)
     }
+
+
+def write_parts(
+    opened: Sequence[ViewFile],
+    names: Sequence[str],
+    arrays: Iterable[Sequence[np.ndarray]],
+    title: str,
+    progress: bool,
+) -> None:
+    """Stores parts as they are computed: for each name one array per file."""
+    sizes = [opened[0].examples(name) for name in names]
+    with tqdm(
+        total=sum(sizes), desc=title, unit=" examples", ascii=" =", disable=not progress
+    ) as shown:
+        for name, size, values in zip(names, sizes, arrays, strict=True):
+            for file, part in zip(opened, values, strict=True):
+                if name in file.missing():
+                    file.write(name, part)
+            shown.update(size)
 
 
 def recorded(stem: str) -> dict[str, Any]:

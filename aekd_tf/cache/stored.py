@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from aekd_tf.cache.top_k import keep_top_k
+from aekd_tf.cache.top_k import expand, keep_top_k
 from aekd_tf.cache.views import Views
 
 
@@ -31,6 +32,26 @@ def stored(views: Views, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         kept["logits"], kept["classes"] = _clipped(values, views), classes
         kept["others"] = _clipped(others, views)
     return [kept, *(_clipped(values, views) for values in features)]
+
+
+def gather_logits(
+    logits: Sequence[np.ndarray], classes: int | None, view: Any, indices: np.ndarray
+) -> np.ndarray:
+    """Reads outputs `[B, M, ..., K]` float32 of some examples from M files.
+
+    `classes` is K of files that hold the largest logits alone, else None.
+    """
+    parts = [array[int(view)][indices] for array in logits]
+    if classes is not None:
+        parts = [expand(part, classes) for part in parts]
+    return np.stack(parts, axis=1).astype(np.float32)
+
+
+def gather_features(
+    features: Sequence[np.ndarray], view: Any, indices: np.ndarray
+) -> list[np.ndarray]:
+    """Reads feature maps `[B, ...]` float32 of some examples from each file."""
+    return [array[int(view)][indices].astype(np.float32) for array in features]
 
 
 def _clipped(values: np.ndarray, views: Views) -> np.ndarray:

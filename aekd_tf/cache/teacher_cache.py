@@ -16,15 +16,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from aekd_tf import files
 from aekd_tf.cache import computing
 from aekd_tf.cache.batches import CachedTeachers, repeats_within
 from aekd_tf.cache.sources import source_of
-from aekd_tf.cache.store import ViewFile, parts_of, recorded
-from aekd_tf.cache.stored import logits_type, stored
-from aekd_tf.cache.top_k import expand
+from aekd_tf.cache.store import ViewFile, parts_of, recorded, write_parts
+from aekd_tf.cache.stored import gather_features, gather_logits, logits_type, stored
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.names import HEADS
@@ -119,7 +117,7 @@ class TeacherCache:
         shapes = [list(array.shape[2:]) for array in self._features]
         temperature = self.views.temperature if self.views.top_k is not None else None
         # Written in full by each teacher, so one example tells.
-        first = self._gather_logits(self._logits, 0, np.arange(1))
+        first = self._rows(0, np.arange(1))
         return CachedTeachers(
             len(self._logits), shapes or None, temperature, bool((first < UNKNOWN / 2).any())
         )
@@ -221,7 +219,8 @@ class TeacherCache:
                 forward = computing.forward_of(
                     source.model, self.head, layers, self.hints, forwards
                 )
-                self._compute(forward, opened[-1], wanted, name, progress)
+                arrays = self._outputs(forward, wanted, name)
+                write_parts(opened[-1], wanted, arrays, f"outputs of {name}", progress)
             computed += len(wanted)
             for file in opened[-1]:
                 file.of_file(source.file)
@@ -270,14 +269,14 @@ class TeacherCache:
             tuple of M feature maps `[B, ...]` float32, of several hints one after the other.
         """
         # What is filled later has no part in these batches.
-        gather = functools.partial(self._gather_logits, self._logits)
+        gather = functools.partial(gather_logits, self._logits, self._classes_of_top_k)
         outputs = tf.numpy_function(gather, [view, indices], tf.float32)
         assert self._outputs_shape is not None
         shape = [None, len(self._logits), *self._outputs_shape]
         results: dict[str, Any] = {"teacher_logits": tf.ensure_shape(outputs, shape)}
         if hints:
             types = [tf.float32] * len(self._features)
-            gather_maps = functools.partial(self._gather_features, self._features)
+            gather_maps = functools.partial(gather_features, self._features)
             maps = tf.numpy_function(gather_maps, [view, indices], types)
             results["teacher_features"] = tuple(
                 tf.ensure_shape(values, [None, *array.shape[2:]])
@@ -287,23 +286,15 @@ class TeacherCache:
 
     def logits(self, view: int = 0) -> np.ndarray:
         """Returns the outputs of all examples of a view, in order: `[M, N, ..., K]` float32."""
-        return np.swapaxes(
-            self._gather_logits(self._logits, view, np.arange(len(self._source))), 0, 1
-        )
+        return np.swapaxes(self._rows(view, np.arange(len(self._source))), 0, 1)
 
-    def _gather_logits(
-        self, logits: list[np.ndarray], view: Any, indices: np.ndarray
-    ) -> np.ndarray:
-        parts = [array[int(view)][indices] for array in logits]
-        if self.views.top_k is not None:
-            assert self._outputs_shape is not None
-            parts = [expand(part, self._outputs_shape[-1]) for part in parts]
-        return np.stack(parts, axis=1).astype(np.float32)
+    def _rows(self, view: int, indices: np.ndarray) -> np.ndarray:
+        return gather_logits(self._logits, self._classes_of_top_k, view, indices)
 
-    def _gather_features(
-        self, features: list[np.ndarray], view: Any, indices: np.ndarray
-    ) -> list[np.ndarray]:
-        return [array[int(view)][indices].astype(np.float32) for array in features]
+    @property
+    def _classes_of_top_k(self) -> int | None:
+        shape = self._outputs_shape
+        return None if self.views.top_k is None or shape is None else shape[-1]
 
     def _check_outputs(self, outputs: np.ndarray, name: str) -> None:
         if self.hints or self.views.count > 1 or self._source.augmented:
@@ -390,24 +381,6 @@ class TeacherCache:
         if shape != self._outputs_shape:
             raise refusal("cached_shapes", name=name, shape=shape, other=self._outputs_shape)
         return shape
-
-    def _compute(
-        self, forward: Any, files: list[ViewFile], wanted: list[str], name: str, progress: bool
-    ) -> None:
-        """Computes the parts `wanted`, in order, and stores them."""
-        sizes = {key: rows.stop - rows.start for key, (_, rows) in self._parts.items()}
-        with tqdm(
-            total=sum(sizes[key] for key in wanted),
-            desc=f"outputs of {name}",
-            unit=" examples",
-            ascii=" =",
-            disable=not progress,
-        ) as shown:
-            for key, arrays in zip(wanted, self._outputs(forward, wanted, name), strict=True):
-                for file, values in zip(files, arrays, strict=True):
-                    if key in file.missing():
-                        file.write(key, values)
-                shown.update(sizes[key])
 
     def _outputs(self, forward: Any, keys: list[str], name: str) -> Iterator[list[np.ndarray]]:
         """Yields the arrays to store for parts, in order."""

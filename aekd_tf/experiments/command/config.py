@@ -8,8 +8,8 @@ from typing import Any
 
 from aekd_tf import models
 from aekd_tf.checks import check_choice, check_number, check_tolerance
-from aekd_tf.data.own import name_of as data_name
-from aekd_tf.experiments.command import consistency, teachers_file
+from aekd_tf.experiments.command import consistency
+from aekd_tf.experiments.command.own_settings import take_models, with_data
 from aekd_tf.experiments.command.presets import (
     CROSS_VALIDATION,
     DEFAULTS,
@@ -235,25 +235,9 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         ValueError: a value out of range, or two that contradict each other.
     """
     check_choice("preset", given["preset"], PRESETS)
-    usual_data = {"data": None, "label": (), "head": "auto", "augment": "auto"}
-    usual_data["teachers_file"] = None
-    given = {"image_size": None, **usual_data, **given}
-    dataset = given.get("dataset") or ""
-    if given.get("data"):
-        source = os.path.expanduser(given["data"])
-        given["data"] = source if source.startswith("tfds:") else os.path.abspath(source)
-        dataset = data_name(source)
-    elif experiment.own_data and not dataset:
-        raise ValueError(
-            "data is empty: give a folder of images, tfds:NAME, or a .csv or .npz file"
-        )
-    elif experiment.datasets is not None:
-        check_choice("dataset", dataset, experiment.datasets)
-    elif not dataset:
-        raise ValueError("dataset is empty: name one, such as cifar10")
+    given = with_data(experiment, given)
     usual_settings = {"batch_size": 64, "weighting": "auto", "hint_weight": "0"}
-    given["dataset"] = dataset
-    kind = "own" if given["data"] else family(dataset)
+    kind = "own" if given["data"] else family(given["dataset"])
     defaults = {**usual_settings, **DEFAULTS[kind][given["preset"]]}
     if not set(HINTED) & set(given["methods"] or ()):
         defaults["hint_weight"] = "0"  # the preset's would ask for methods with hints
@@ -261,13 +245,7 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
         name: defaults.get(name) if value is None else value for name, value in given.items()
     }
     if kind == "own":
-        if experiment.dataset is not None:  # a command that trains no student
-            content["student"] = content["student"] or "resnet8"
-        if content["teachers_file"]:
-            _read_teachers(content)
-        for name in ("teachers", "student"):
-            if not content[name]:
-                raise ValueError(f"{name} is empty: name networks, or give trained .keras files")
+        take_models(experiment, content)
     teachers = content["teachers"]
     content["teachers"] = tuple([teachers] if isinstance(teachers, str) else teachers)
     if not all(content["teachers"]) or not content["teachers"]:
@@ -305,27 +283,6 @@ def resolve(experiment: Experiment, given: dict[str, Any]) -> Config:
     for name in Config.PLACES:
         content[name] = content[name] and os.path.expanduser(content[name])
     return Config(**content)
-
-
-def _read_teachers(content: dict[str, Any]) -> None:
-    """Takes the teachers of a file; saved outputs belong to inputs that are not augmented."""
-    if content["teachers"]:
-        raise ValueError("teachers and teachers_file are given: leave one of them out")
-    path = os.path.abspath(os.path.expanduser(content["teachers_file"]))
-    entries = teachers_file.read(path)
-    content["teachers_file"] = path
-    content["teachers"] = [entry.file for entry in entries]
-    if any(entry.is_array for entry in entries):
-        if content["augment"] == "auto":
-            content["augment"] = "none"
-        if content["cache_views"] is None:
-            content["cache_views"] = 1
-        if content["augment"] != "none" or content["cache_views"] != 1:
-            raise ValueError(
-                "saved outputs belong to inputs that are not augmented: leave augment and "
-                "cache_views out"
-            )
-        content["cache_dtype"] = "float32"
 
 
 def _hint_weight(given: str) -> float | str:
