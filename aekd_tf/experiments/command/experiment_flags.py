@@ -11,11 +11,10 @@ from aekd_tf.experiments.command.config import LOSSES_OF_CLASSES, Config, resolv
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.flags import Flags
 from aekd_tf.experiments.command.main import Command
-from aekd_tf.experiments.command.presets import CROSS_VALIDATION, DEFAULTS, Experiment, family
+from aekd_tf.experiments.command.own_settings import add_flags
+from aekd_tf.experiments.command.presets import CROSS_VALIDATION, Experiment, shown_default
 from aekd_tf.experiments.run.methods import METHODS
-from aekd_tf.names import AUGMENTATIONS, DATA_HEADS, WEIGHTINGS
-
-_RECIPES = ("epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate")
+from aekd_tf.names import WEIGHTINGS
 
 
 def define(experiment: Experiment) -> Flags:
@@ -24,13 +23,13 @@ def define(experiment: Experiment) -> Flags:
     group = "Data and networks"
 
     def add(kind: str, name: str, default: Any, text: str, **options: Any) -> None:
-        shown = _shown_default(experiment, name) if default is None else None
+        shown = shown_default(experiment, name) if default is None else None
         flags.add(group, kind, name, default, text, shown, **options)
 
     known, own = experiment.datasets, experiment.own_data
     any_set = "digits, cifar10, cifar100, or an image classification set of TensorFlow Datasets."
     if experiment.own_data:
-        _add_data(add)
+        add_flags(add)
     if experiment.dataset is not None:
         add(
             "string",
@@ -271,55 +270,6 @@ def define(experiment: Experiment) -> Flags:
     )
     add("string", "cache_dir", None, "Directory of the cache. Unset: <teachers_dir>/outputs.")
     return flags
-
-
-def _add_data(add: Any) -> None:
-    add(
-        "string",
-        "data",
-        None,
-        "Your own data: a folder of images (one folder per class, or train, validation and test "
-        "folders of these), tfds:NAME, a .csv table with a header, or a .npz file of x and y, or "
-        "of x_train, y_train, x_test and y_test.",
-    )
-    add(
-        "string",
-        "teachers_file",
-        None,
-        'JSON file in place of --teachers: {"teachers": [{"file": "a.keras", ...}]}, with name, '
-        "input_size, preprocessing, outputs, output, inputs and class_map of each; a .npy file "
-        "holds the outputs of a model of another library.",
-    )
-    add("list", "label", [], "Label columns of a table. Unset: the column label, else target.")
-    add(
-        "string",
-        "head",
-        "auto",
-        f"What labels are: {', '.join(DATA_HEADS)}. auto: whole numbers and texts are classes, a "
-        "matrix of 0 and 1 independent labels, other numbers values.",
-    )
-    add(
-        "string",
-        "augment",
-        "auto",
-        f"Views of images: {', '.join(AUGMENTATIONS)}. auto: crop by an eighth of the side if all "
-        "have one size of at most 64, else resized_crop at --image_size; none for tables.",
-    )
-
-
-def _shown_default(experiment: Experiment, name: str) -> str | None:
-    """Returns in words a default that depends on the preset or on the recipe, else None."""
-    presets = DEFAULTS["own" if experiment.dataset is None else family(experiment.dataset)]
-    usual = {"batch_size": "64", "hint_weight": "0", **dict.fromkeys(_RECIPES, "the recipe's")}
-    usual["distillation_loss"] = "by the head" if experiment.own_data else "kl"
-    if experiment.dataset is None:
-        usual |= {"epochs": "20", "teacher_epochs": "20", "learning_rate": "0.05"}
-        usual["validation_examples"] = "by the data"
-    other = usual.get(name)
-    if any(name in preset for preset in presets.values()):
-        other = {"validation_examples": "5000"}.get(name, "all") if other is None else other
-        return ", ".join(f"{preset}: {given.get(name, other)}" for preset, given in presets.items())
-    return other
 
 
 def help_text(experiment: Experiment) -> str:

@@ -9,9 +9,45 @@ from aekd_tf.checks import check_choice
 from aekd_tf.data.own import name_of
 from aekd_tf.experiments.command import teachers_file
 from aekd_tf.experiments.command.presets import Experiment
+from aekd_tf.names import AUGMENTATIONS, DATA_HEADS
 
 # Of data of one's own alone.
 _USUAL = {"data": None, "label": (), "head": "auto", "augment": "auto", "teachers_file": None}
+
+
+def add_flags(add: Any) -> None:
+    """Defines the flags of own data; `add` takes kind, name, default and text."""
+    add(
+        "string",
+        "data",
+        None,
+        "Your own data: a folder of images (one folder per class, or train, validation and test "
+        "folders of these), tfds:NAME, a .csv table with a header, or a .npz file of x and y, or "
+        "of x_train, y_train, x_test and y_test.",
+    )
+    add(
+        "string",
+        "teachers_file",
+        None,
+        'JSON file in place of --teachers: {"teachers": [{"file": "a.keras", ...}]}, with name, '
+        "input_size, preprocessing, outputs, output, inputs and class_map of each; a .npy file "
+        "holds the outputs of a model of another library.",
+    )
+    add("list", "label", [], "Label columns of a table. Unset: the column label, else target.")
+    add(
+        "string",
+        "head",
+        "auto",
+        f"What labels are: {', '.join(DATA_HEADS)}. auto: whole numbers and texts are classes, a "
+        "matrix of 0 and 1 independent labels, other numbers values.",
+    )
+    add(
+        "string",
+        "augment",
+        "auto",
+        f"Views of images: {', '.join(AUGMENTATIONS)}. auto: crop by an eighth of the side if all "
+        "have one size of at most 64, else resized_crop at --image_size; none for tables.",
+    )
 
 
 def with_data(experiment: Experiment, given: dict[str, Any]) -> dict[str, Any]:

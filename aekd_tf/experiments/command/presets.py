@@ -8,6 +8,7 @@ from typing import Any
 from aekd_tf.names import DATASETS_IN_MEMORY
 
 PRESETS = ("quick", "paper")
+_RECIPES = ("epochs", "teacher_epochs", "learning_rate", "teacher_learning_rate")
 # The hint weight that is chosen from several.
 CROSS_VALIDATION = "cv"
 
@@ -100,3 +101,18 @@ def recipe(family: str, network: str, teacher: bool) -> dict[str, Any]:
         epochs, boundaries = 350, [150, 200, 250, 300]
     milestones = tuple(boundary / epochs for boundary in boundaries)
     return {"epochs": epochs, "learning_rate": rate, "milestones": milestones, "l2": 5e-4}
+
+
+def shown_default(experiment: Experiment, name: str) -> str | None:
+    """Returns in words a default that depends on the preset or on the recipe, else None."""
+    presets = DEFAULTS["own" if experiment.dataset is None else family(experiment.dataset)]
+    usual = {"batch_size": "64", "hint_weight": "0", **dict.fromkeys(_RECIPES, "the recipe's")}
+    usual["distillation_loss"] = "by the head" if experiment.own_data else "kl"
+    if experiment.dataset is None:
+        usual |= {"epochs": "20", "teacher_epochs": "20", "learning_rate": "0.05"}
+        usual["validation_examples"] = "by the data"
+    other = usual.get(name)
+    if any(name in preset for preset in presets.values()):
+        other = {"validation_examples": "5000"}.get(name, "all") if other is None else other
+        return ", ".join(f"{preset}: {given.get(name, other)}" for preset, given in presets.items())
+    return other
