@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
+
+import keras
 
 from aekd_tf import data, models
 from aekd_tf.data import own
@@ -55,10 +58,26 @@ def load_own(config: Config) -> own.OwnData:
         config.data,
         label=config.label,
         head_name=config.head,
+        one_output=config.head == "auto" and _one_output(config),
         augment=config.augment,
         image_size=config.image_size,
         data_dir=config.data_dir,
     )
+
+
+def _one_output(config: Config) -> bool:
+    """Returns whether the models that are given as files have one output."""
+    for name in (config.student, *config.teachers):
+        if not name.endswith(".keras"):
+            continue
+        try:
+            model = keras.models.load_model(
+                os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
+            )
+            return keras.tree.flatten(model.outputs)[0].shape[-1] == 1
+        except Exception:  # which is said when the file is used
+            continue
+    return False
 
 
 _loaded = functools.lru_cache(maxsize=1)(own.load_own)

@@ -84,6 +84,7 @@ def _dataset(config: ExportConfig) -> data.Dataset | None:
         content = output.read_json(path, "give the output_dir of a finished run")
         settings, places = content.get("config") or {}, content.get("places") or {}
         if settings.get("data"):
+            settings["head"] = (content.get("data") or {}).get("head", settings.get("head"))
             return _own(settings, config.data_dir or places.get("data_dir"))
         if not isinstance(settings.get("dataset"), str):
             raise UserError(f"{path} names no data set: give --student and --dataset instead")
