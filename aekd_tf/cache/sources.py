@@ -211,7 +211,8 @@ class _Streamed(_Numbered):
     """A split of a `data.Dataset` that is read from disk."""
 
     def __init__(self, dataset: data.Dataset, split: str, views: Views):
-        self._split, self._random = getattr(dataset, split), split == "train"
+        self._split = getattr(dataset, split)
+        self._random = split == "train" and self._split.augmented
         super().__init__(self._split.examples(random=self._random), views, dataset.name)
         self.classes, self.shard, self.augmented = dataset.num_classes, SHARD, self._random
 

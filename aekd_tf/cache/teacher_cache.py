@@ -126,9 +126,9 @@ class TeacherCache:
         """Returns the size of one teacher's files; of `teacher`, where its outputs decide."""
         count = self.views.count * len(self._source)
         outputs = self._outputs_shape
-        if outputs is None:
-            assert teacher is not None
+        if outputs is None and teacher is not None:
             outputs = computing.output_shape(teacher, self._source.inputs())
+        outputs = (self._source.classes or 1,) if outputs is None else outputs
         shape, dtype = logits_type(self.views, outputs)
         size = count * dtype.itemsize * int(np.prod(shape))
         for hints in self.hints:

@@ -54,7 +54,7 @@ class FolderSplit(StreamedSplit):
     Attributes:
         paths, digests: of each file.
         classes: the labels, `[N]` int64.
-        size, scale, flip: as in `StreamedSplit`.
+        size, scale, flip, augmented: as in `StreamedSplit`.
     """
 
     paths: tuple[str, ...]
@@ -62,6 +62,7 @@ class FolderSplit(StreamedSplit):
     classes: np.ndarray
     size: int
     flip: bool = False
+    augmented: bool = True
     scale: Any = None
 
     def __len__(self) -> int:
@@ -138,7 +139,8 @@ def _listed(directory: str) -> tuple[list[tuple[str, str, str]], list[str]]:
         split: name for name in folders for split, known in _SPLITS.items() if name.lower() in known
     }
     roots = {"all": directory}
-    if {"train", "test"} <= set(splits):
+    # A single one may be the name of a class.
+    if ("train" in splits and len(splits) > 1) or set(folders) == {splits.get("train")}:
         roots = {split: folders[name] for split, name in splits.items()}
     found: dict[tuple[str, str], list[str]] = {}
     seen = {os.path.realpath(root) for root in (directory, *roots.values())}

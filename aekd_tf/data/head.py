@@ -48,6 +48,8 @@ def targets_of(
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8")
     texts = labels.dtype.kind in "OSU"
     numbers = None if texts and not _are_numbers(labels) else labels.astype(np.float64)
     if numbers is not None and not np.isfinite(numbers).all():
@@ -98,7 +100,7 @@ def _classes(labels: np.ndarray, numbers: np.ndarray | None) -> Targets:
     known, places = np.unique(labels if numbers is None else numbers, return_inverse=True)
     if len(known) < 2:
         raise DataError(f"all examples are of one class, {known[0]}: give at least two classes")
-    names = tuple(str(each) if numbers is None else f"{each:g}" for each in known)
+    names = tuple(str(each) if numbers is None else str(int(each)) for each in known)
     return Targets("classes", names, places.reshape(-1).astype(np.int64))
 
 

@@ -116,11 +116,18 @@ def load_own(
         split: np.arange(start, end)
         for split, start, end in zip(read.labels, starts[:-1], starts[1:], strict=True)
     }
+    _check_classes(targets, values)
     inputs, values, digests, notes = _split(read, values, places, targets.head)
     notes += _duplicates(digests)
     kind, crop = _augmentation(augment, inputs["train"])
-    if kind == "none" and augment == "auto":
-        notes.append("inputs are not augmented")
+    if isinstance(inputs["train"], (streaming.TfdsSplit, folder.FolderSplit)):
+        inputs["train"] = dataclasses.replace(inputs["train"], augmented=kind != "none")
+    shape = "x".join(map(str, _shape(inputs["train"])))
+    notes.append(f"inputs have the shape {shape}" + (", not augmented" if kind == "none" else ""))
+    if targets.head == "labels" and head_name == "auto" and (targets.values.sum(1) == 1).all():
+        notes.append(
+            "each example has one label that is on: give --head=classes if only one can be"
+        )
     return OwnData(
         _dataset(name_of(source), targets, inputs, values, kind, crop, _content(digests, targets)),
         targets.names,
@@ -141,29 +148,39 @@ def _split(
     notes: list[str] = []
     values = dict(values)
     source = "all" if "all" in inputs else "train"
-    if source == "train" and "validation" in inputs:
+    wanted = [split for split in ("test", "validation") if split not in inputs]
+    if not wanted:
         return inputs, values, digests, notes
-    test = "test" not in inputs
     known = values[source]
-    classes = known if kind == "classes" else np.zeros(len(known), np.int64)
-    if kind in ("logit", "labels"):
-        classes = np.unique(known, axis=0, return_inverse=True)[1].reshape(-1)
-    masks = splitting.split(classes, digests[source], test=test)
+    # The rows of independent labels are too many kinds to share out each.
+    classes = np.zeros(len(known), np.int64)
+    if kind in ("classes", "logit"):
+        classes = known.reshape(-1).astype(np.int64)
+    options = {split: split in wanted for split in ("test", "validation")}
+    masks = dict(zip(SPLITS, splitting.split(classes, digests[source], **options), strict=True))
     whole = inputs.pop(source), values.pop(source), digests.pop(source), order.pop(source)
-    for split, mask in zip(SPLITS, masks, strict=True):
-        if split == "test" and not test:
-            continue
-        places = np.flatnonzero(mask)
+    for split in ("train", *wanted):
+        places = np.flatnonzero(masks[split])
         inputs[split] = _taken(whole[0], places)
         values[split] = whole[1][places]
         digests[split] = [whole[2][place] for place in places]
         order[split] = whole[3][places]
-    made = "a fifth for the test, then a tenth" if test else "a tenth of the training examples"
-    notes.append(f"held out {made} for validation, by the examples' digests")
-    for split in ("train", "test"):
-        if not len(values[split]):
-            raise DataError(f"{len(masks[0])} examples are too few to split: give more")
+    if not len(values["train"]) or not len(values["test"]):
+        raise DataError(f"{len(known)} examples are too few to split: give more")
+    made = " and ".join(f"{len(values[split])} for {split}" for split in wanted)
+    notes.append(f"held out {made}, by the examples' digests")
     return inputs, values, digests, notes
+
+
+def _check_classes(targets: head.Targets, values: dict[str, np.ndarray]) -> None:
+    """Refuses classes that no training example has."""
+    known = values.get("train", values.get("all"))
+    if targets.head != "classes" or known is None:
+        return
+    missing = sorted(set(range(targets.outputs)) - set(known.tolist()))
+    if missing:
+        names = ", ".join(targets.names[index] for index in missing[:5])
+        raise DataError(f"no training example is of the class {names}: give some, or correct names")
 
 
 def _taken(inputs: Any, places: np.ndarray) -> Any:
@@ -172,6 +189,13 @@ def _taken(inputs: Any, places: np.ndarray) -> Any:
         chosen[places] = True
         return dataclasses.replace(inputs, chosen=chosen)
     return inputs.chosen(places) if isinstance(inputs, folder.FolderSplit) else inputs[places]
+
+
+def _taken_of(inputs: streaming.StreamedSplit, places: np.ndarray) -> streaming.StreamedSplit:
+    """Returns examples of a split at some of its own places."""
+    if isinstance(inputs, streaming.TfdsSplit) and inputs.chosen is not None:
+        places = np.flatnonzero(inputs.chosen)[places]
+    return _taken(inputs, places)
 
 
 def _duplicates(digests: dict[str, list[str]]) -> list[str]:
@@ -234,10 +258,17 @@ def _dataset(
     )
 
 
+def _shape(inputs: Any) -> tuple[int, ...]:
+    if isinstance(inputs, streaming.StreamedSplit):
+        return inputs.size, inputs.size, 3
+    return inputs.shape[1:]
+
+
 def _statistics(inputs: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation per channel of training inputs, or of some images."""
     if isinstance(inputs, streaming.StreamedSplit):
-        images = inputs.evaluation_pipeline(1).take(_SAMPLE)
+        places = np.unique(np.linspace(0, len(inputs) - 1, _SAMPLE).round().astype(int))
+        images = _taken_of(inputs, places).evaluation_pipeline(1)
         inputs = np.concatenate([image.numpy() for image, _ in images])
     axes = tuple(range(inputs.ndim - 1))
     mean, std = inputs.mean(axes, np.float64), inputs.std(axes, np.float64)

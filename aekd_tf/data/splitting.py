@@ -39,17 +39,20 @@ def held_out(classes: np.ndarray, digests: Sequence[str] | np.ndarray, share: fl
 
 
 def split(
-    classes: np.ndarray, digests: Sequence[str], *, test: bool
+    classes: np.ndarray, digests: Sequence[str], *, test: bool = True, validation: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns which examples are for training, validation and test, each bool `[N]`.
 
     Args:
         classes: `[N]`, within which the shares are taken; one value for all without classes.
         digests: N texts of `digests`.
-        test: whether a fifth is held out for the test. A tenth of the rest is for validation.
+        test: whether a fifth is held out for the test.
+        validation: whether a tenth of the rest is held out for validation.
     """
     tested = held_out(classes, digests, TEST) if test else np.zeros(len(classes), bool)
     rest = np.flatnonzero(~tested)
     validated = np.zeros(len(classes), bool)
+    if not validation:
+        return ~tested, validated, tested
     validated[rest] = held_out(classes[rest], np.array(digests)[rest], VALIDATION)
     return ~(tested | validated), validated, tested

@@ -31,11 +31,13 @@ class StreamedSplit(abc.ABC):
         scale: mean and standard deviation per channel that images are normalized with; None
             for values from 0 to 255.
         flip: whether random views are mirrored.
+        augmented: whether training sees random views; else it sees the centers.
     """
 
     size: int
     scale: tuple[tuple[float, ...], tuple[float, ...]] | None
     flip: bool
+    augmented: bool
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -64,7 +66,8 @@ class StreamedSplit(abc.ABC):
         return read
 
     def examples(self, *, random: bool = True) -> Examples:
-        """Returns the examples with random views, or with the images' centers."""
+        """Returns the examples with random views, if there are any, or the images' centers."""
+        random = random and self.augmented
 
         def view(read: Any, seed: Any) -> Any:
             image = decode(self.encoded(read))
@@ -94,7 +97,7 @@ class TfdsSplit(StreamedSplit):
         builder: the data set's builder, with its data on disk.
         instruction: the part, e.g. `"train[:90%]"`.
         count: number of examples of the part.
-        size, scale, flip: as in `StreamedSplit`.
+        size, scale, flip, augmented: as in `StreamedSplit`.
         image_key, label_key: names of the builder's features.
         chosen: which examples of the part belong to the split, bool; None for all.
     """
@@ -107,6 +110,7 @@ class TfdsSplit(StreamedSplit):
     label_key: str
     scale: tuple[tuple[float, ...], tuple[float, ...]] | None = (MEAN, STD)
     flip: bool = True
+    augmented: bool = True
     chosen: np.ndarray | None = None
 
     def __len__(self) -> int:

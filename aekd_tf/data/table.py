@@ -37,12 +37,20 @@ def read_csv(path: str, label: Sequence[str]) -> Table:
     Raises:
         DataError: no such column, a row of another length, an input that is no finite number.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}): give a .csv file in UTF-8") from error
     if len(rows) < 2:
         raise DataError(f"{path} has no rows below its header: give a table with a header")
     header = [name.strip() for name in rows[0]]
-    columns = [*label] or [name for name in ("label", "target") if name in header][:1]
+    again = [name for name in header if header.count(name) > 1]
+    if again:
+        raise DataError(f"{path} has two columns {again[0]!r}: give each another name")
+    columns = [*label] or [name for name in ("label", "target") if name in header]
+    if len(columns) > 1 and not label:
+        raise DataError(f"{path} has a column 'label' and a column 'target': name the label's")
     missing = [name for name in columns if name not in header]
     if missing or not columns:
         what = f"no column {missing[0]!r}" if missing else "no column 'label' or 'target'"
@@ -53,6 +61,11 @@ def read_csv(path: str, label: Sequence[str]) -> Table:
                 f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}: "
                 "correct that row"
             )
+        for name, cell in zip(header, row, strict=True):
+            if name in columns and cell.strip().lower() in ("", "nan", "na", "null", "none"):
+                raise DataError(
+                    f"{path}, row {number}, column {name!r}: the label is missing: leave it out"
+                )
     names = [name for name in header if name not in columns]
     if not names:
         raise DataError(f"{path} has no column besides the labels: give inputs, too")
@@ -86,7 +99,7 @@ def read_npz(path: str) -> Table:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} cannot be read ({reason}): give arrays without objects") from error
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -103,6 +116,8 @@ def read_npz(path: str) -> Table:
         )
     for split, (x, y) in parts.items():
         name = "x" if split == "all" else f"x_{split}"
+        if not x.ndim or not y.ndim:
+            raise DataError(f"{path}: {name} or its labels are one number: give arrays of examples")
         if len(x) != len(y):
             raise DataError(f"{path}: {name} has {len(x)} examples but {len(y)} labels")
         if not len(x):
@@ -117,6 +132,11 @@ def read_npz(path: str) -> Table:
     shapes = {x.shape[1:] for x, _ in parts.values()}
     if len(shapes) > 1:
         raise DataError(f"{path}: inputs differ in shape: {', '.join(map(str, shapes))}")
-    # Grayscale images lack their channel.
-    made = {split: (x[..., None] if x.ndim == 3 else x, y) for split, (x, y) in parts.items()}
+    # Grayscale images lack their channel; signals (length, channels) have few of these.
+    made = {split: (x[..., None] if _are_images(x) else x, y) for split, (x, y) in parts.items()}
     return Table(made)
+
+
+def _are_images(inputs: np.ndarray) -> bool:
+    """Returns whether inputs `[N, H, W]` are images, not signals of some channels."""
+    return inputs.ndim == 3 and (inputs.dtype.kind in "biu" or min(inputs.shape[1:]) >= 8)

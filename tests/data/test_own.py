@@ -82,6 +82,8 @@ def test_copies_stay_together(copies):
         ([[0, 1], [1, 0]], "classes", False, "classes", ("0", "1")),
         ([[0.5, 1], [1, 1]], "auto", False, "regression", ("output 0", "output 1")),
         ([1, 2, 3], "regression", False, "regression", ("output 0",)),
+        ([1234567, 1234568], "auto", False, "classes", ("1234567", "1234568")),
+        ([b"cat", b"dog"], "auto", False, "classes", ("cat", "dog")),
         ([[1], [2], [1]], "auto", False, "classes", ("1", "2")),
     ],
 )
@@ -157,6 +159,10 @@ def test_several_label_columns(tmp_path):
         ("a,label\n1,x\noops,y\n", "row 3, column 'a': 'oops' is no finite number"),
         ("a,label\n1,x\nnan,y\n", "row 3, column 'a': 'nan' is no finite number"),
         ("label\n1\n2\n", "has no column besides the labels"),
+        ("a,label\n1,x\n2,\n", "row 3, column 'label': the label is missing"),
+        ("a,a,label\n1,2,x\n", "has two columns 'a'"),
+        ("a,target,label\n1,2,x\n", "has a column 'label' and a column 'target'"),
+        ('a,label\n1,"x\n' + "y" * 140_000, "cannot be read"),
     ],
 )
 def test_bad_tables(text, message, tmp_path):
@@ -185,6 +191,29 @@ def test_arrays_and_their_splits(tmp_path):
     assert own.load_own(npz(tmp_path, **parts), augment="none").dataset.crop_padding == 0
 
 
+@pytest.mark.parametrize(
+    ("inputs", "shape", "augment"),
+    [
+        (np.zeros((60, 40, 3), np.float32), (40, 3), "none"),
+        (np.zeros((60, 40, 3), np.uint8), (40, 3, 1), "crop"),
+        (np.zeros((60, 28, 28), np.float32), (28, 28, 1), "crop"),
+        (np.zeros((60, 40), np.float32), (40,), "none"),
+    ],
+)
+def test_images_and_signals(inputs, shape, augment, tmp_path):
+    inputs = inputs + rng.integers(0, 9, inputs.shape).astype(inputs.dtype)
+    loaded = own.load_own(npz(tmp_path, x=inputs, y=np.arange(60) % 3))
+    assert (loaded.dataset.image_shape, loaded.augment) == (shape, augment)
+    shown = "x".join(map(str, shape))
+    assert any(note.startswith(f"inputs have the shape {shown}") for note in loaded.notes)
+
+
+def test_rows_of_many_labels_are_held_out_too(tmp_path):
+    x, y = rng.normal(size=(1000, 4)), rng.integers(0, 2, (1000, 12))
+    dataset = own.load_own(npz(tmp_path, x=x, y=y)).dataset
+    assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [720, 80, 200]
+
+
 def test_copies_and_shared_examples_are_said(tmp_path):
     images = rng.normal(size=(60, 4)).astype(np.float32)
     labels = np.arange(60) % 3
@@ -204,6 +233,7 @@ def test_copies_and_shared_examples_are_said(tmp_path):
         ({"x": np.array(["a", "b"]), "y": np.arange(2)}, "x is <U1: give numbers"),
         ({"x": np.array([[1.0], [np.inf]]), "y": np.arange(2)}, r"x\[1\] holds values that"),
         ({"x": np.array([{}, {}]), "y": np.arange(2)}, "cannot be read"),
+        ({"x": np.float32(3), "y": np.arange(2)}, "x or its labels are one number"),
         ({"x": np.zeros((2, 3)), "y": np.arange(2)}, "2 examples are too few to split"),
     ],
 )
@@ -306,6 +336,43 @@ def test_random_views_of_own_images_are_not_mirrored(tmp_path):
     for images, _ in data.training_pipeline(dataset, batch_size=4, epochs=5, seed=0):
         values = images.numpy().mean((1, 3))
         assert (values[:, :1] >= values[:, -1:] - 1e-3).all()
+
+
+def test_folders_of_splits_without_a_test(tmp_path):
+    photos.write(tmp_path / "Train", count=30)
+    photos.write(tmp_path / "Val", count=5, seed=1)
+    loaded = own.load_own(str(tmp_path))
+    dataset = loaded.dataset
+    assert loaded.names == photos.CLASSES
+    assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [72, 15, 18]
+    assert "held out 18 for test, by the examples' digests" in loaded.notes
+
+
+def test_a_class_of_the_test_alone(tmp_path):
+    photos.write(tmp_path / "train", count=5)
+    photos.write(tmp_path / "test", count=5, classes=("bird", "Cat", "dog"))
+    with refused("no training example is of the class Cat"):
+        own.load_own(str(tmp_path))
+
+
+def test_images_on_disk_without_views(tmp_path):
+    photos.write(tmp_path, sizes=(20, 70))
+    dataset = own.load_own(str(tmp_path), image_size=24, augment="none").dataset
+    options = {"batch_size": 100, "epochs": 2, "seed": None, "view_seed": 0}
+    first, second = [x.numpy() for x, _ in data.training_pipeline(dataset, **options)]
+    np.testing.assert_array_equal(first, second)
+    ((centers, _),) = data.evaluation_pipeline(dataset, dataset.train, 100)
+    np.testing.assert_array_equal(first, centers)
+
+
+def test_statistics_of_images_on_disk_are_of_all_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr(own, "_SAMPLE", 10)
+    photos.write(tmp_path, sizes=(20, 70), count=20)
+    dataset = own.load_own(str(tmp_path), image_size=24).dataset
+    images = [x for x, _ in data.evaluation_pipeline(dataset, dataset.train, 100)]
+    expected = np.concatenate(images).mean((0, 1, 2))
+    np.testing.assert_allclose(dataset.normalization[0], expected, atol=25)
+    assert min(dataset.normalization[1]) > 40
 
 
 def test_folders_without_classes(tmp_path):

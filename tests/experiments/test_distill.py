@@ -82,7 +82,8 @@ def test_own_models_on_a_table(place):
     assert done.returncode == 0, done.stderr
     plan = done.stdout.splitlines()
     assert plan[0] == f"{place}/table.npz: 3 classes (0, 1, 2), loss kl"
-    assert "held out a fifth for the test, then a tenth for validation" in done.stdout
+    assert "held out 30 for test and 12 for validation, by the examples' digests" in done.stdout
+    assert "inputs have the shape 4, not augmented" in done.stdout
     assert f"{place}/a.keras ends in a softmax: taken as probabilities" in done.stdout
     assert plan[-1] == f"export: python -m aekd_tf.experiments.export --run={place}/run"
     assert "warning" not in done.stderr
@@ -117,7 +118,7 @@ def test_own_models_on_a_table(place):
     np.savez(place / "table.npz", x=TABLE * 2, y=LABELS)
     done = distill(place, f"--teachers={place}/a.keras,{place}/b.keras")
     assert done.returncode == 2
-    assert "holds a run on other data than" in done.stderr
+    assert "holds a run with other data than" in done.stderr
 
 
 def teachers_file(place, *entries):
@@ -281,6 +282,104 @@ def test_cached_is_online_for_images_read_from_disk(tmp_path):
         np.testing.assert_allclose(cached, online, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["logit", "labels", "regression"])
+def test_saved_outputs_of_each_head(head, tmp_path):
+    """Which are cached, as those of models are with `--cache_views`."""
+    labels = {
+        "logit": (LABELS == 2).astype(int),
+        "labels": np.stack([LABELS > 0, LABELS > 1], 1).astype(int),
+        "regression": LABELS / 2 + 0.25,
+    }[head]
+    np.savez(tmp_path / "table.npz", x=TABLE, y=labels)
+    outputs = labels.reshape(150, -1)
+    for seed, name in ((1, "a"), (9, "student")):
+        model(outputs.shape[1], seed=seed).save(tmp_path / f"{name}.keras")
+    np.save(tmp_path / "other.npy", outputs * 0.8 + 0.1)
+    other = {"file": "other.npy"}
+    if head != "regression":
+        other["outputs"] = "probabilities"
+    given = teachers_file(tmp_path, {"file": "a.keras"}, other)
+    done = distill(tmp_path, given, "--learning_rate=0.01", "--methods=average")
+    assert done.returncode == 0, done.stderr
+    metric = results(tmp_path)["metric"]
+    value = results(tmp_path)["teachers"][1][f"test_{metric}"]
+    assert value == pytest.approx(1.0) if metric == "accuracy" else value < 0.1
+    np.save(tmp_path / "other.npy", outputs * 0.7 + 0.1)
+    again = distill(tmp_path, given, "--learning_rate=0.01", "--methods=average")
+    assert again.returncode == 2
+    assert "is of other teacher than" in again.stderr
+
+
+def test_few_examples_hold_none_out_for_validation(tmp_path):
+    np.savez(tmp_path / "table.npz", x=TABLE[:15], y=LABELS[:15])
+    for seed, name in ((1, "a"), (2, "b"), (9, "student")):
+        model(3, seed=seed).save(tmp_path / f"{name}.keras")
+    files = f"--teachers={tmp_path}/a.keras,{tmp_path}/b.keras"
+    done = distill(tmp_path, files, "--methods=average")
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path)["students"]["average"]["validation_accuracy"] is None
+    assert "reusing 1 students" in distill(tmp_path, files, "--methods=average").stdout
+    for arguments, message in (
+        (["--methods=stacked"], "stacked chooses weights on validation examples"),
+        (["--methods=fitnets", "--hint_weight=cv"], "hint_weight=cv chooses on validation"),
+    ):
+        done = distill(tmp_path, files, *arguments, f"--output_dir={tmp_path}/other",
+                       "--hint_first_epoch=1")  # fmt: skip
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_a_changed_student_file_is_no_finished_run(place):
+    files = f"--teachers={place}/a.keras,{place}/b.keras"
+    assert distill(place, files, "--methods=alone").returncode == 0
+    model(3, seed=4).save(place / "student.keras")
+    done = distill(place, files, "--methods=alone")
+    assert done.returncode == 2
+    assert f"other weights than {place}/student.keras has now" in done.stderr
+
+
+def test_changed_data_are_not_exported(place):
+    files = f"--teachers={place}/a.keras,{place}/b.keras"
+    assert distill(place, files, "--methods=alone").returncode == 0
+    np.savez(place / "table.npz", x=TABLE[::-1] * 3, y=LABELS)
+    done = call("export", f"--run={place}/run")
+    assert done.returncode == 2
+    assert "has changed since the run" in done.stderr
+
+
+def test_hints_of_teachers_that_are_adapted(place):
+    files = f"--teachers={place}/a.keras,{place}/b.keras"
+    hints = ["--methods=fitnets", "--hint_weight=1", "--hint_first_epoch=1"]
+    done = distill(place, files, *hints, "--hint_layers=nowhere")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    np.save(place / "p.npy", np.eye(3)[LABELS])
+    done = distill(place, teachers_file(place, {"file": "p.npy"}, {"file": "a.keras"}), *hints)
+    assert done.returncode == 2
+    assert "saved outputs of a teacher have no feature maps: leave hints out" in done.stderr
+
+
+@pytest.mark.parametrize("method", ["ca_mkd", "average_outputs", "cross_entropy"])
+def test_methods_for_classes_alone(method, tmp_path):
+    np.savez(tmp_path / "table.npz", x=TABLE, y=LABELS / 2 + 0.25)
+    for seed, name in ((1, "a"), (2, "b"), (9, "student")):
+        model(1, seed=seed).save(tmp_path / f"{name}.keras")
+    files = f"--teachers={tmp_path}/a.keras,{tmp_path}/b.keras"
+    done = distill(tmp_path, files, f"--methods={method}")
+    assert done.returncode == 2
+    assert f"method {method} is for classes, but labels are regression" in done.stderr
+
+
+def test_teachers_alone_on_values(tmp_path):
+    np.savez(tmp_path / "images.npz", x=rng.normal(size=(60, 8, 8)), y=rng.normal(size=60))
+    done = call(
+        *("teachers", f"--data={tmp_path}/images.npz", "--teachers=resnet8", "--ensemble_size=2"),
+        *(f"--output_dir={tmp_path}/t", "--teacher_learning_rate=0.001", *QUICK),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "%" not in done.stdout.splitlines()[-1]
+
+
 def test_weak_teachers_are_named(place):
     model(3, seed=5, scale=0.0).save(place / "weak.keras")
     done = distill(place, f"--teachers={place}/weak.keras,{place}/b.keras")
@@ -303,6 +402,7 @@ def test_weak_teachers_are_named(place):
         (["--distillation_loss=binary_kl"], "distillation_loss is binary_kl, but labels are 3"),
         (["--train_examples=5"], "train_examples is for sets with a name"),
         (["--augment=crop"], r"augment=crop is for images, not inputs (4,)"),
+        (["--teachers=a.npy"], "teachers names saved outputs (.npy): give them in a --teachers_f"),
         (["--teachers_file=x.json"], "teachers and teachers_file are given"),
     ],
 )

@@ -174,7 +174,7 @@ class Config:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give a directory")
         paths = [os.path.realpath(os.path.expanduser(t)) for t in self.networks() if _is_file(t)]
-        if len(set(paths)) < len(paths):
+        if len(set(paths)) < len(paths) and not self.teachers_file:
             raise ValueError(
                 "teachers names the same .keras file twice: a repeated teacher only counts double, "
                 "leave it out"

@@ -87,6 +87,8 @@ def take_models(experiment: Experiment, content: dict[str, Any]) -> None:
         content["student"] = content["student"] or "resnet8"
     if content["teachers_file"]:
         _take_teachers(content)
+    elif any(str(name).endswith(".npy") for name in content["teachers"] or ()):
+        raise ValueError("teachers names saved outputs (.npy): give them in a --teachers_file")
     for name in ("teachers", "student"):
         if not content[name]:
             raise ValueError(f"{name} is empty: name networks, or give trained .keras files")

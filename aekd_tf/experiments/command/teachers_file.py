@@ -62,11 +62,11 @@ class Entry:
         except (TypeError, ValueError) as error:
             raise UserError(f"teacher file {self.file}: {error}") from error
 
-    def outputs(self, count: int, num_outputs: int) -> np.ndarray:
+    def outputs(self, count: int, num_outputs: int, head: str) -> np.ndarray:
         """Returns the logits `[N, K]` of the file, for all examples before they were split."""
         try:
             values = np.load(self.file, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"teacher file {self.file} cannot be read ({error})") from error
         if values.ndim == 1:
             values = values[:, None]
@@ -79,18 +79,39 @@ class Entry:
         if not np.isfinite(values).all():
             raise UserError(f"teacher file {self.file} holds values that are not finite")
         if self.settings.get("outputs") == "probabilities":
-            tiny = np.finfo(np.float32).tiny
-            logits = np.log(np.maximum(values, tiny))
-            one = num_outputs == 1 or not np.allclose(values.sum(1), 1, atol=1e-3)
-            values = logits - np.log(np.maximum(1 - values, tiny)) if one else logits
-        if self.settings.get("class_map") is not None:
-            values = values[:, self.settings["class_map"]]
+            values = self._logits(values, head)
+        values = self._mapped(values)
         if values.shape[1] != num_outputs:
             raise UserError(
                 f"teacher file {self.file} has {values.shape[1]} outputs, the data {num_outputs}: "
                 "give one column per class, in the order of labels.json"
             )
         return values
+
+    def _logits(self, shares: np.ndarray, head: str) -> np.ndarray:
+        if shares.min() < 0 or shares.max() > 1 + 1e-3:
+            raise UserError(f"teacher file {self.file} holds no probabilities: leave outputs out")
+        tiny = np.finfo(np.float32).tiny
+        logits = np.log(np.maximum(shares, tiny))
+        return logits if head == "classes" else logits - np.log(np.maximum(1 - shares, tiny))
+
+    def _mapped(self, values: np.ndarray) -> np.ndarray:
+        mapping = self.settings.get("class_map")
+        if mapping is None:
+            return values
+        known = [index for index in mapping if index is not None]
+        if len(set(known)) < len(known) or not set(known) <= set(range(values.shape[1])):
+            raise UserError(
+                f"class_map of {self.file} is {mapping}: name each of its {values.shape[1]} "
+                "outputs at most once, counted from 0"
+            )
+        from aekd_tf.outputs import UNKNOWN
+
+        columns = [
+            np.full(len(values), UNKNOWN, np.float32) if index is None else values[:, index]
+            for index in mapping
+        ]
+        return np.stack(columns, axis=1)
 
 
 def _preprocessing(file: str, given: Any) -> Any:

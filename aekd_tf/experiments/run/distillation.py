@@ -50,7 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     check_steps(config, dataset, choice)
     requested_teachers = teachers.plan(config, dataset)
     _check_teachers(config, dataset, requested_teachers)
-    one_student.check_hints(config, dataset)
+    one_student.check_hints(config, dataset, requested_teachers)
     for directory in ("", "students", "logs"):
         output.make_directory(os.path.join(config.output_dir, directory), "--output_dir")
     with output.locked(config.output_dir, "--output_dir"):

@@ -85,7 +85,13 @@ def _dataset(config: ExportConfig) -> data.Dataset | None:
         settings, places = content.get("config") or {}, content.get("places") or {}
         if settings.get("data"):
             settings["head"] = (content.get("data") or {}).get("head", settings.get("head"))
-            return _own(settings, config.data_dir or places.get("data_dir"))
+            dataset = _own(settings, config.data_dir or places.get("data_dir"))
+            if dataset.content != (content.get("data") or {}).get("sha256"):
+                raise UserError(
+                    f"{settings['data']} has changed since the run in {config.run}: distill again, "
+                    "or give --student and no data"
+                )
+            return dataset
         if not isinstance(settings.get("dataset"), str):
             raise UserError(f"{path} names no data set: give --student and --dataset instead")
     if settings["dataset"] is None:

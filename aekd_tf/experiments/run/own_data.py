@@ -17,10 +17,12 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import CROSS_VALIDATION
 from aekd_tf.experiments.run import own_report, students, teachers
 from aekd_tf.experiments.run.dataset import load_own
+from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.student import own_student
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool
 from aekd_tf.experiments.run.teachers import Teacher
+from aekd_tf.files import sha256
 from aekd_tf.teachers.adapter import TeacherAdapter
 from aekd_tf.training.heads import HEADS
 
@@ -29,6 +31,13 @@ _LOSSES = {
     "classes": ("kl", "dkd", "averaged_outputs", "mse", "cosine"),
     "labels": ("binary_kl", "mse", "cosine"),
     "regression": ("mse", "cosine"),
+}
+_CLASSES_ALONE = ("average_outputs", "ca_mkd", "ebkd", "mtkd")
+# Weightings that other heads do not have.
+_OF_CLASSES = {
+    "logit": _CLASSES_ALONE,
+    "labels": _CLASSES_ALONE,
+    "regression": (*_CLASSES_ALONE, "cross_entropy"),
 }
 _WORDS = {
     "classes": "{count} classes",
@@ -56,14 +65,37 @@ def settled(config: Config, dataset: data.Dataset) -> Config:
     path = os.path.join(config.output_dir, "config.json")
     if os.path.exists(path):
         known = output.read_json(path, "delete it, or choose another --output_dir").get("data")
-        if known is not None and known.get("sha256") != dataset.content:
-            raise UserError(
-                f"{config.output_dir} holds a run on other data than {config.data} has now: choose "
-                "another --output_dir"
-            )
-    if config.student.endswith(".keras"):
+        now = recorded(dataset, config)
+        for name, what in (
+            ("sha256", f"data than {config.data} has"),
+            ("student", f"weights than {config.student} has"),
+        ):
+            if known is not None and known.get(name) != now[name]:
+                raise UserError(
+                    f"{config.output_dir} holds a run with other {what} now: choose another "
+                    "--output_dir"
+                )
+    if own_file(config):
         own_student(config.student, dataset)
-    return dataclasses.replace(config, distillation_loss=loss)
+    _check_methods(config, dataset)
+    try:
+        return dataclasses.replace(config, distillation_loss=loss)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _check_methods(config: Config, dataset: data.Dataset) -> None:
+    """Refuses methods that the head or the data do not have."""
+    for method in config.methods:
+        if dataset.head != "classes" and METHODS[method].weighting in _OF_CLASSES[dataset.head]:
+            raise UserError(f"method {method} is for classes, but labels are {_words(dataset)}")
+        if METHODS[method].weighting == "stacked" and not len(dataset.validation):
+            raise UserError(
+                f"{method} chooses weights on validation examples, of which the data have none: "
+                "give more examples, or leave it out"
+            )
+    if config.hint_weight == CROSS_VALIDATION and not len(dataset.validation):
+        raise UserError("hint_weight=cv chooses on validation examples, of which there are none")
 
 
 def _words(dataset: data.Dataset) -> str:
@@ -79,9 +111,9 @@ def print_plan(config: Config, dataset: data.Dataset, files: list[Teacher]) -> N
     if own.augment != "none":
         by = f" by up to {dataset.crop_padding} pixels" if dataset.crop_padding else ""
         lines.append(f"training images are seen with augment={own.augment}{by}")
-    if any(teacher.settings for teacher in files) or not config.student.endswith(".keras"):
+    if any(teacher.settings for teacher in files) or not own_file(config):
         lines.append("networks of this package normalize their inputs, in their first layer")
-    if config.student.endswith(".keras"):
+    if own_file(config):
         lines.append(f"each student starts from the weights of {config.student}")
     for teacher in files:
         if teacher.entry is not None and teacher.entry.is_array:
@@ -117,12 +149,18 @@ def warn_of_weak(config: Config, dataset: data.Dataset, pool: TeacherPool) -> No
             )
 
 
+def own_file(config: Config) -> bool:
+    """Tells whether the student is a file of the user."""
+    return config.student.endswith(".keras")
+
+
 def recorded(dataset: data.Dataset, config: Config) -> dict[str, Any]:
     """Returns what `config.json` says of the data."""
     own = load_own(config)
     return {
         "sha256": dataset.content,
         "head": dataset.head,
+        "student": sha256(os.path.expanduser(config.student)) if own_file(config) else None,
         "augment": own.augment,
         "notes": list(own.notes),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.cache.teacher_cache import TeacherCache
@@ -25,17 +27,18 @@ def top_k(dataset: data.Dataset) -> int | None:
 
 def accuracy(
     network: keras.Model, dataset: data.Dataset, split: data.Split | data.StreamedSplit
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Computes the head's metric on the split, such as `{"accuracy": a}`, from 0 to 1.
 
-    With `top_k` there is also `"accuracy_top5"`, and of labels `"accuracy_auc"`.
+    With `top_k` there is also `"accuracy_top5"`, and of labels `"accuracy_auc"`, which is None if
+    each label is always on or always off.
     """
     head = HEADS[dataset.head]
     scores = TeacherEnsemble([network], head=head.ensemble).evaluate(
         data.evaluation_pipeline(dataset, split), top_k=top_k(dataset)
     )
     return {
-        name.replace("teachers", head.metric): values[0]
+        name.replace("teachers", head.metric): None if np.isnan(values[0]) else values[0]
         for name, values in scores.items()
         if name.startswith("teachers")
     }
@@ -57,7 +60,7 @@ def evaluate(
             test = data.evaluation_pipeline(dataset, dataset.test)
             ensemble = TeacherEnsemble(networks or [], head=HEADS[dataset.head].ensemble)
             return ensemble.evaluate(test, top_k=top_k(dataset))
-        outputs = [(cache.logits(), dataset.test.labels, None)]
+        outputs = [(tf.convert_to_tensor(cache.logits()), dataset.test.labels, None)]
         if dataset.head == "classes":
             return accuracies(outputs, [teacher.name for teacher in files], top_k(dataset))
         return (errors if dataset.head == "regression" else of_labels)(outputs)

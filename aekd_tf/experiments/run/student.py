@@ -19,10 +19,11 @@ from aekd_tf.experiments.command import strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import recipe
+from aekd_tf.experiments.run import teachers
 from aekd_tf.experiments.run.methods import HINTED
 from aekd_tf.experiments.run.students import Student
 from aekd_tf.experiments.run.teacher_pool import TeacherPool, hints_of
-from aekd_tf.experiments.run.teachers import create
+from aekd_tf.experiments.run.teachers import Teacher, create
 from aekd_tf.experiments.run.weighting import choose, make
 from aekd_tf.export.quantize_aware import quantize_aware
 from aekd_tf.outputs import squashing
@@ -159,7 +160,7 @@ def own_student(path: str, dataset: data.Dataset) -> keras.Model:
     return model
 
 
-def check_hints(config: Config, dataset: data.Dataset) -> None:
+def check_hints(config: Config, dataset: data.Dataset, files: list[Teacher]) -> None:
     """Refuses hint layers that do not fit, before any training.
 
     Raises:
@@ -167,15 +168,12 @@ def check_hints(config: Config, dataset: data.Dataset) -> None:
     """
     if not set(HINTED) & set(config.methods):
         return
-    by_name = {
-        name: keras.models.load_model(
-            os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
-        )
-        if name.endswith(".keras")
-        else create(name, dataset)
-        for name in set(config.networks())
-    }
-    networks = [by_name[name] for name in config.networks()]
+    if any(each.entry is not None and each.entry.is_array for each in files):
+        raise UserError("saved outputs of a teacher have no feature maps: leave hints out")
+    networks = [
+        teachers.load(each, dataset, config) if each.exists else create(each.network, dataset)
+        for each in files
+    ]
     try:
         student = Student(HINTED[0], HINTED[0], 1.0)
         distiller(config, create_network(config, dataset), networks, student).build(

@@ -28,6 +28,10 @@ def _are_shares(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(map(_is_share, value)))
 
 
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
 # The figures in a student's file, each with a test of its value.
 _FIGURES: dict[str, Callable[[Any], bool]] = {
     "best_validation_epoch": lambda value: isinstance(value, int) and value > 0,
@@ -137,7 +141,10 @@ def finished(config: Config, student: Student) -> Figures | None:
     if set(figures) - others != set(checks):
         raise UserError(f"{file} is incomplete: delete it to have the student retrained")
     checks |= dict.fromkeys(others, _is_share)
-    if config.validation_examples == 0 and not student.is_candidate:
+    if config.data:  # which may be too few to hold some out, or to have an AUC
+        known = [*held_out_figures(metric), "test_accuracy_auc"]
+        checks |= {name: _or_none(checks[name]) for name in known}
+    elif config.validation_examples == 0 and not student.is_candidate:
         checks.update(dict.fromkeys(held_out_figures(metric), lambda value: value is None))
     wrong = [name for name, value in figures.items() if not checks[name](value)]
     if wrong:

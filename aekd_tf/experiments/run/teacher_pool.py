@@ -18,6 +18,7 @@ from aekd_tf.experiments.run import scores, teachers
 from aekd_tf.experiments.run.dataset import load_own
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.teachers import Teacher, Trainer
+from aekd_tf.files import sha256
 from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.terms.hints import Hints
 from aekd_tf.training.heads import HEADS
@@ -151,7 +152,7 @@ def _own_teacher(teacher: Teacher, dataset: data.Dataset, config: Config, split:
         return teachers.load(teacher, dataset, config)
     places = load_own(config).places
     count = sum(len(each) for each in places.values())
-    return teacher.entry.outputs(count, dataset.num_classes)[places[split]]
+    return teacher.entry.outputs(count, dataset.num_classes, dataset.head)[places[split]]
 
 
 def prepare(
@@ -177,6 +178,11 @@ def prepare(
     if caches is not None:
         teachers.train_missing(config, dataset, files, total, trainer)
         digests = fill(config, dataset, files, caches.test)
+        arrays = [t.entry is not None and t.entry.is_array for t in files]
+        digests = [  # of all rows of saved outputs, not of the test's alone
+            sha256(t.path) if array else digest
+            for t, array, digest in zip(files, arrays, digests, strict=True)
+        ]
     if caches is None or with_models:
         models = teachers.train_or_load(config, dataset, files, total, trainer)
         digests = [teacher_digest(model) for model in models]
@@ -190,8 +196,9 @@ def announce(config: Config, dataset: data.Dataset, pool: TeacherPool) -> None:
     cache = pool.caches.training
     streamed = isinstance(dataset.train, data.StreamedSplit)
     first = None
-    if config.cache_hints or streamed:
-        first = teachers.load(pool.files[0], dataset, config)
+    models = [t for t in pool.files if t.entry is None or not t.entry.is_array]
+    if (config.cache_hints or streamed) and models:
+        first = teachers.load(models[0], dataset, config)
     selection = "" if config.cache_top_k is None else f", the {config.cache_top_k} largest logits"
     time = ""
     missing = sum(

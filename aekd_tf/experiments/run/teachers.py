@@ -271,7 +271,7 @@ def describe(files: list[Teacher], steps: int) -> list[str]:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Trains the missing teachers, prints every teacher's test accuracy and returns it by name."""
+    """Trains the missing teachers, prints how good each is on the test and returns it by name."""
     dataset = load_data(config)
     files = plan(config, dataset)
     output.make_directory(config.output_dir, "--output_dir")
@@ -286,8 +286,10 @@ def run(config: Config) -> dict[str, float]:
             scores = TeacherEnsemble(networks, head=head).evaluate(test)
         except ValueError as error:
             raise UserError(str(error)) from error
-    accuracies = {t.name: a for t, a in zip(files, scores["teachers"], strict=True)}
-    for name, accuracy in accuracies.items():
-        print(f"{name:<24}{100 * accuracy:6.2f}%")
-    print(f"{'majority vote':<24}{100 * scores['majority_vote']:6.2f}%")
-    return accuracies
+    found = {t.name: a for t, a in zip(files, scores["teachers"], strict=True)}
+    titles = {"majority_vote": "majority vote", "mean": "mean of all"}
+    votes = {title: scores[key] for key, title in titles.items() if key in scores}
+    for name, value in {**found, **votes}.items():
+        shown = f"{value:10.4g}" if "mean" in scores else f"{100 * value:6.2f}%"
+        print(f"{name:<24}{shown}")
+    return found
