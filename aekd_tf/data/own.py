@@ -13,7 +13,7 @@ import numpy as np
 
 from aekd_tf.data import folder, head, splitting, streaming, table
 from aekd_tf.data.dataset import DataError, Dataset, Split
-from aekd_tf.data.tfds import prepared_builder
+from aekd_tf.data.own_reading import Read, read_folder, read_table, read_tfds
 
 SPLITS = table.SPLITS
 # Images from disk whose statistics normalize.
@@ -37,18 +37,6 @@ class OwnData:
     notes: tuple[str, ...]
     augment: str
     places: dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Read:
-    """What was read: inputs and labels by split, or of `"all"`."""
-
-    inputs: dict[str, Any]
-    labels: dict[str, np.ndarray]
-    digests: dict[str, list[str]]
-    columns: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    classes: tuple[str, ...] | None = None
 
 
 def name_of(source: str) -> str:
@@ -85,13 +73,13 @@ def load_own(
     """
     size = image_size or 224
     if source.startswith("tfds:"):
-        read = _read_tfds(source.removeprefix("tfds:"), data_dir, size)
+        read = read_tfds(source.removeprefix("tfds:"), data_dir, size)
     elif source.endswith((".csv", ".npz")):
         if not os.path.isfile(source):
             raise DataError(f"{source} does not exist: give a .csv or .npz file")
-        read = _read_table(source, label)
+        read = read_table(source, label)
     elif os.path.isdir(source):
-        read = _read_folder(source, augment, size)
+        read = read_folder(source, augment, size)
     else:
         raise DataError(
             f"{source} is no folder: give a folder of images, tfds:NAME, or a .csv or .npz file"
@@ -138,7 +126,7 @@ def load_own(
 
 
 def _split(
-    read: _Read, values: dict[str, np.ndarray], order: dict[str, np.ndarray], kind: str
+    read: Read, values: dict[str, np.ndarray], order: dict[str, np.ndarray], kind: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, list[str]], list[str]]:
     """Makes the splits that are missing, of the examples that are not for the test.
 
@@ -281,70 +269,3 @@ def _content(digests: dict[str, list[str]], targets: head.Targets) -> str:
     for split in SPLITS:
         whole.update(f"\n{split}\n".encode() + "".join(digests[split]).encode())
     return whole.hexdigest()
-
-
-def _read_table(path: str, label: Sequence[str]) -> _Read:
-    if path.endswith(".npz") and label:
-        raise DataError("label names columns of a .csv file: leave it out for a .npz file")
-    read = table.read_csv(path, label) if path.endswith(".csv") else table.read_npz(path)
-    inputs = {split: x for split, (x, _) in read.parts.items()}
-    labels = {split: y for split, (_, y) in read.parts.items()}
-    made = {split: splitting.digests(labels[split].tolist(), inputs[split]) for split in inputs}
-    return _Read(inputs, labels, made, read.columns)
-
-
-def _read_folder(path: str, augment: str, size: int) -> _Read:
-    files, notes = folder.scan(path)
-    names = sorted({file.label for file in files})
-    if len(names) < 2:
-        raise DataError(f"{path} has images of one class, {names[0]}: give at least two classes")
-    shapes = {file.shape for file in files}
-    in_memory = augment != "resized_crop" and len(shapes) == 1 and files[0].pixels is not None
-    inputs: dict[str, Any] = {}
-    labels: dict[str, np.ndarray] = {}
-    digests: dict[str, list[str]] = {}
-    for split in ("all", *SPLITS):
-        of_split = [file for file in files if file.split == split]
-        if not of_split:
-            continue
-        labels[split] = np.array([names.index(file.label) for file in of_split])
-        digests[split] = splitting.digests(
-            [file.label for file in of_split], [file.digest.encode() for file in of_split]
-        )
-        if in_memory:
-            inputs[split] = np.stack([file.pixels for file in of_split if file.pixels is not None])
-        else:
-            paths, contents = zip(*((file.path, file.digest) for file in of_split), strict=True)
-            inputs[split] = folder.FolderSplit(paths, contents, labels[split], size)
-    return _Read(inputs, labels, digests, notes=tuple(notes), classes=tuple(names))
-
-
-def _read_tfds(name: str, data_dir: str | None, size: int) -> _Read:
-    builder = prepared_builder(name, data_dir)
-    features, keys = streaming.image_features(name, builder)
-    inputs: dict[str, Any] = {}
-    labels: dict[str, np.ndarray] = {}
-    digests: dict[str, list[str]] = {}
-    known = set(builder.info.splits)
-    test = "validation" if name.startswith("imagenet") or "test" not in known else "test"
-    wanted = {"train": "train", "test": test}
-    if {"train", "validation", "test"} <= known and test == "test":
-        wanted["validation"] = "validation"
-    if "train" not in known:
-        raise DataError(f"{name} has no split 'train', only {', '.join(known)}")
-    height, width, _ = features[0].shape
-    small = None not in (height, width) and max(height, width) <= folder.SMALL
-    for split, instruction in wanted.items():
-        if instruction not in known:
-            continue
-        count = builder.info.splits[instruction].num_examples
-        stored = "all" if test not in known else split
-        part = streaming.TfdsSplit(builder, instruction, count, size, *keys, scale=None, flip=False)
-        contents = part.read().as_numpy_iterator()
-        pairs = [(int(value), bytes(content)) for content, value in contents]
-        labels[stored] = np.array([value for value, _ in pairs])
-        digests[stored] = splitting.digests(labels[stored].tolist(), [c for _, c in pairs])
-        inputs[stored] = part
-        if small:
-            inputs[stored] = np.stack([streaming.decode(c).numpy() for _, c in pairs])
-    return _Read(inputs, labels, digests, classes=tuple(features[1].names))
