@@ -4,10 +4,9 @@
 
 It makes sets of JPEGs of varied sizes in TensorFlow Datasets' format, and fills a cache of them.
 Epochs with and without the cached outputs take turns in one process. Memory is the anonymous
-part, at its largest while a cache is filled and read, in a process per size of the set; each
-process sees the same number of examples, in one epoch or in fifty. Fills are killed with SIGKILL
-at random moments and go on. No finished shard may be computed again, and the file must equal
-that of a fill that was not killed.
+part, at its largest while a cache is filled and an epoch is read, in a process per size of the
+set. Fills are killed with SIGKILL at random moments and go on. No finished shard may be computed
+again, and the file must equal that of a fill that was not killed.
 """
 
 from __future__ import annotations
@@ -88,9 +87,9 @@ def teacher(seed: int) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(pooled))
 
 
-def cache_of(directory: str, count: int, views: int = 1) -> TeacherCache:
+def cache_of(directory: str, count: int) -> TeacherCache:
     dataset = prepared(directory, count)
-    return TeacherCache(os.path.join(directory, f"cache_{count}"), dataset, Views(views), BATCH)
+    return TeacherCache(os.path.join(directory, f"cache_{count}"), dataset, Views(1), BATCH)
 
 
 def epoch(cache: TeacherCache, outputs: bool) -> float:
@@ -123,9 +122,8 @@ def anonymous() -> float:
 
 
 def memory(directory: str, count: int) -> float:
-    """Returns the most megabytes while a cache is filled and read, in this process."""
-    epochs = LARGE // count
-    cache, largest, ended = cache_of(directory, count, epochs), [0.0], threading.Event()
+    """Returns the most megabytes while a cache is filled and an epoch is read."""
+    cache, largest, ended = cache_of(directory, count), [0.0], threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.05):
@@ -134,8 +132,7 @@ def memory(directory: str, count: int) -> float:
     watching = threading.Thread(target=watch)
     watching.start()
     cache.fill([teacher(0)], progress=False)
-    for _ in cache.dataset(BATCH, seed=1, epochs=epochs):
-        pass
+    epoch(cache, True)
     ended.set()
     watching.join()
     return largest[0]

@@ -15,7 +15,7 @@ from aekd_tf.cache import own_data
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.data.examples import ArrayExamples, Augmentation, Examples
-from aekd_tf.data.pipeline import example_batches
+from aekd_tf.data.pipeline import example_batches, untuned
 from aekd_tf.refusals import refusal
 
 # Examples whose outputs are stored, checked and resumed together, if they are read in order.
@@ -172,7 +172,7 @@ class _Numbered(Source):
             return shown.map(lambda number, example: example[0]).batch(batch_size)
 
         numbers = tf.data.Dataset.from_tensor_slices((tf.constant(views, tf.int32), wanted))
-        return numbers.flat_map(one_view).prefetch(tf.data.AUTOTUNE)
+        return untuned(numbers.flat_map(one_view).prefetch(2))
 
     def training(self, batch_size: int, seed: int | None, epochs: int, outputs: Any) -> Any:
         self.settle(False)

@@ -172,8 +172,8 @@ class StreamExamples(Examples):
         def one_window(index: Any, examples: Any) -> Any:
             places = tf.range(tf.shape(examples[0])[0])
             order = tf.random.experimental.stateless_shuffle(places, folded(key, 1, index))
-            return tf.data.Dataset.from_tensor_slices(
-                tuple(tf.gather(part, order) for part in examples)
+            return tf.data.Dataset.from_tensor_slices(order).map(
+                lambda place: tf.nest.map_structure(lambda part: tf.gather(part, place), examples)
             )
 
         return rotated.batch(window).enumerate().flat_map(one_window).map(unpack)
@@ -181,7 +181,8 @@ class StreamExamples(Examples):
     def _packed(self) -> tuple[Any, Any]:
         """Returns the data as `(number, texts [P])`, which fit in one batch whatever their shapes.
 
-        The second result is the function that unpacks them.
+        The second result is the function that unpacks them. Examples of known shapes, which are
+        not checked, stay as they are.
         """
         import tensorflow as tf
 
@@ -205,6 +206,8 @@ class StreamExamples(Examples):
             return number, unpacked(texts, spec)
 
         stream = stream.apply(tf.data.experimental.assert_cardinality(self.count))
+        if known is None and all(part.shape.is_fully_defined() for part in tf.nest.flatten(spec)):
+            return stream.enumerate(), lambda number, example: (number, example)
         return stream.enumerate().map(pack), unpack
 
 

@@ -95,7 +95,7 @@ def training_pipeline(
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
     pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
     pipeline = pipeline.map(examples, num_parallel_calls=tf.data.AUTOTUNE)
-    return _untuned(pipeline.prefetch(tf.data.AUTOTUNE))
+    return untuned(pipeline.prefetch(tf.data.AUTOTUNE))
 
 
 def example_batches(
@@ -131,13 +131,14 @@ def example_batches(
     pipeline = epoch_numbers.flat_map(one_epoch).skip(first_step * replicas[1])
     steps = max(epochs - first_epoch, 0) * -(-examples.count // batch_size) - first_step
     pipeline = pipeline.apply(tf.data.experimental.assert_cardinality(steps * replicas[1]))
-    return _untuned(pipeline.map(joined).prefetch(tf.data.AUTOTUNE))
+    return untuned(pipeline.map(joined).prefetch(2))
 
 
-def _untuned(pipeline: Any) -> Any:
+def untuned(pipeline: Any) -> Any:
     """Returns the pipeline without TensorFlow's tuning thread.
 
-    `fit` drops an iterator before its data ends, which waits for that thread: up to a minute.
+    `fit` drops an iterator before its data ends, which waits for that thread: up to a minute. Nor
+    does it take more and more memory for what is read ahead.
     """
     import tensorflow as tf
 
@@ -238,7 +239,7 @@ def evaluation_pipeline(
     # Each worker of a cluster must take its part of every batch.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return _untuned(pipeline.with_options(options))
+    return untuned(pipeline.with_options(options))
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
