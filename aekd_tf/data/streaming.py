@@ -127,8 +127,10 @@ class TfdsSplit(StreamedSplit):
             split=part,
             decoders={self.image_key: tfds.decode.SkipDecoding()},
             shuffle_files=False,
-            # It would keep sets of up to 250 MB in memory.
-            read_config=tfds.ReadConfig(try_autocache=False, skip_prefetch=True),
+            # It would keep sets of up to 250 MB in memory, and read 8 MB ahead of each file.
+            read_config=tfds.ReadConfig(
+                try_autocache=False, skip_prefetch=True, override_buffer_size=2**20
+            ),
         )
         pipeline = pipeline if self.count else pipeline.take(0)
         if self.chosen is not None:
