@@ -26,7 +26,7 @@ class OwnData:
 
     Attributes:
         dataset: the data, as they are stored: images from 0 to 255, float32.
-        targets_names: names of the classes, labels or values.
+        names: names of the classes, labels or values.
         notes: sentences for the plan.
         augment: the augmentation: none, crop, crop_flip or resized_crop.
         places: by split, which of all examples in their order belong to it.

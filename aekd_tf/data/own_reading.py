@@ -85,11 +85,13 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> Read:
         count = builder.info.splits[instruction].num_examples
         stored = "all" if test not in known else split
         part = streaming.TfdsSplit(builder, instruction, count, size, *keys, scale=None, flip=False)
-        contents = part.read().as_numpy_iterator()
-        pairs = [(int(value), bytes(content)) for content, value in contents]
-        labels[stored] = np.array([value for value, _ in pairs])
-        digests[stored] = splitting.digests(labels[stored].tolist(), [c for _, c in pairs])
-        inputs[stored] = part
-        if small:
-            inputs[stored] = np.stack([streaming.decode(c).numpy() for _, c in pairs])
+        values, images = [], []
+        digests[stored] = []
+        for content, value in part.read().as_numpy_iterator():  # one after the other in memory
+            values.append(int(value))
+            digests[stored] += splitting.digests([int(value)], [bytes(content)])
+            if small:
+                images.append(streaming.decode(content).numpy())
+        labels[stored] = np.array(values)
+        inputs[stored] = np.stack(images) if small else part
     return Read(inputs, labels, digests, classes=tuple(features[1].names))

@@ -182,6 +182,7 @@ def describe(
         "classes": list(own.names),
     }
     networks: dict[str, keras.Model] = {}
+    known: dict[str, Any] = {each.name: students.finished(config, each) for each in requested}
     for index, teacher in enumerate(pool.files):
         if teacher.entry is not None and teacher.entry.is_array:
             results["teachers"][index] |= own_report.NO_MODEL | {
@@ -191,13 +192,9 @@ def describe(
         model = pool.models[index] if pool.models else teachers.load(teacher, dataset, config)
         results["teachers"][index] |= own_report.costs(model, teacher.path, dataset)
     for name, figures in results["students"].items():
-        student = students.delivered(name, requested, _figures(config, requested))
+        student = students.delivered(name, requested, known)
         path = students.path(config, student, "keras")
         networks[name] = keras.models.load_model(path, compile=False)
         figures |= own_report.costs(networks[name], path, dataset)
     output.save_json(os.path.join(config.output_dir, "labels.json"), list(own.names))
     own_report.write(config, dataset, own, pool, networks, results)
-
-
-def _figures(config: Config, requested: list[Student]) -> dict[str, Any]:
-    return {student.name: students.finished(config, student) for student in requested}
