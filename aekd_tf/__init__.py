@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aekd_tf import registration
 from aekd_tf.refusals import check_backend
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "AdaptiveWeighting": "aekd_tf.weightings.adaptive",

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf import losses, weightings
-from aekd_tf.before_training import ChecksBeforeTraining
 from aekd_tf.cache.batches import CachedTeachers, check_epochs, split_batch
 from aekd_tf.cache.saving import SavedWithTeachers, teachers_config, teachers_from_config
 from aekd_tf.checks import check_choice
@@ -35,6 +34,7 @@ from aekd_tf.teachers.readiness import check_separate, known_input_shape
 from aekd_tf.terms.build import MakesTerms
 from aekd_tf.terms.heads import ensemble_of, loss_of
 from aekd_tf.terms.hints import Hints, HintStart, listed
+from aekd_tf.training.before_training import ChecksBeforeTraining
 from aekd_tf.weightings.base import Weighting, check_space
 
 

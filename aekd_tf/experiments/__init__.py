@@ -1,4 +1,4 @@
-"""Command-line experiments: `python -m aekd_tf.experiments.<command>`.
+"""Command-line experiments: `aekd-tf <command>` or `python -m aekd_tf.experiments.<command>`.
 
-The commands are digits, cifar, imagenet, teachers, paper, compare and export.
+`__main__.py` lists the commands.
 """

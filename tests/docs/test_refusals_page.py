@@ -1,12 +1,12 @@
 """docs/what_can_go_wrong.md lists the refusals of the code, all of them."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 from aekd_tf.refusals import REFUSALS
+from tools.scripts import script
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "what_can_go_wrong.md").read_text(encoding="utf-8")
@@ -14,10 +14,7 @@ PAGE = (ROOT / "docs" / "what_can_go_wrong.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def write():
-    spec = importlib.util.spec_from_file_location("write", ROOT / "tools" / "write_refusals.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/write_refusals.py")
 
 
 def test_the_page_is_as_written(write):

@@ -1,6 +1,5 @@
 """docs/results.md says what the committed results say."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -11,17 +10,14 @@ from aekd_tf.experiments.paper import config as paper
 from aekd_tf.experiments.paper.questions import pictured
 from aekd_tf.experiments.paper.trajectories import read_trajectories
 from tools.commands import main
+from tools.scripts import script
 
 DOCS = Path(__file__).parents[2] / "docs"
-SCRIPT = DOCS.parent / "tools" / "write_results.py"
 
 
 @pytest.fixture(scope="module")
 def write():
-    spec = importlib.util.spec_from_file_location("write", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/write_results.py")
 
 
 def test_numbers_are_those_of_the_results(write):

@@ -1,6 +1,5 @@
 """docs/weightings_results.md and README say what the committed comparison says."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from aekd_tf.experiments.compare import cells, pictures
 from aekd_tf.experiments.compare.config import parse
 from aekd_tf.experiments.compare.story import Story
 from tools.commands import main
+from tools.scripts import script
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -22,11 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def write():
-    script = ROOT / "tools" / "write_weightings.py"
-    spec = importlib.util.spec_from_file_location("write_weightings", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/write_weightings.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Several replicas against one device: the same weights, metrics and teacher weights."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -18,18 +17,15 @@ import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
 from tools import replica_runs
 from tools.replica_runs import CASES, OF_WORKERS, network
+from tools.scripts import script
 
 pytestmark = pytest.mark.xdist_group("replicas")
 SCRIPT = os.path.join(os.path.dirname(__file__), "..", "tools", "replica_runs.py")
-LAUNCHER = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "local_workers.py")
 
 
 def cluster(count):
     """The TF_CONFIG of each of so many local workers."""
-    spec = importlib.util.spec_from_file_location("local_workers", LAUNCHER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.cluster(count)
+    return script("tools/local_workers.py").cluster(count)
 
 
 def finish(process):

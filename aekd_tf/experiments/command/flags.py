@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +11,14 @@ from typing import Any
 from absl import flags
 
 from aekd_tf.experiments.command.errors import UserError
+
+MODULES = "python -m aekd_tf.experiments"
+
+
+def invocation(command: str) -> str:
+    """Returns how a user types a command: through the program, if this process is it."""
+    program = os.path.basename(sys.argv[0])
+    return f"aekd-tf {command}" if program == "aekd-tf" else f"{MODULES}.{command}"
 
 
 class Flags:
@@ -63,7 +73,7 @@ class Flags:
 
     def help_text(self) -> str:
         """Returns the text of `--help`: this command's flags alone, by group."""
-        lines = [f"usage: python -m aekd_tf.experiments.{self.command} [--flag=value ...]", ""]
+        lines = [f"usage: {invocation(self.command)} [--flag=value ...]", ""]
         indent = " " * 6
         for group, names in self._groups.items():
             lines += [group] if group else []

@@ -17,6 +17,7 @@ from aekd_tf import data, files
 from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import Config
 from aekd_tf.experiments.command.errors import UserError
+from aekd_tf.experiments.command.flags import invocation
 from aekd_tf.experiments.run import own_data, students, tables, teacher_pool, teachers
 from aekd_tf.experiments.run import student as one_student
 from aekd_tf.experiments.run.dataset import check_steps, for_choice, load_data
@@ -136,7 +137,7 @@ def _train_and_report(
         f"watch:  tensorboard --host=localhost --logdir={os.path.join(config.output_dir, 'logs')}"
     )
     if config.data:
-        print(f"export: python -m aekd_tf.experiments.export --run={config.output_dir}")
+        print(f"export: {invocation('export')} --run={config.output_dir}")
     return results
 
 

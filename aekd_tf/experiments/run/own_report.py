@@ -13,6 +13,7 @@ import tensorflow as tf
 from aekd_tf import data
 from aekd_tf.data.own import OwnData
 from aekd_tf.experiments.command.config import Config
+from aekd_tf.experiments.command.flags import invocation
 from aekd_tf.experiments.paper.render import (
     Code,
     Heading,
@@ -80,8 +81,8 @@ def write(
     parts += [
         Heading("To a device"),
         Code(
-            f"python -m aekd_tf.experiments.export --run={run}\n"
-            f"python -m aekd_tf.experiments.export --run={run} --quantize=int8"
+            f"{invocation('export')} --run={run}\n"
+            f"{invocation('export')} --run={run} --quantize=int8"
         ),
     ]
     write_text(os.path.join(run, "report.md"), markdown(parts))

@@ -1,0 +1,133 @@
+"""The package as it is delivered: wheel, sdist, the program `aekd-tf`, versions."""
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import aekd_tf
+from aekd_tf.experiments import __main__ as program
+from tools.scripts import script
+
+ROOT = Path(__file__).parents[1]
+check_release = script("tools/check_release.py")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder with a wheel that was built from the sdist, as pip builds it."""
+    place = tmp_path_factory.mktemp("dist")
+    process = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "Deprecat" not in process.stdout + process.stderr
+    return place
+
+
+def test_the_wheel_has_the_whole_package_and_nothing_else(built):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        information = f"aekd_tf-{aekd_tf.__version__}.dist-info"
+        entry_points = archive.read(f"{information}/entry_points.txt").decode()
+        metadata = archive.read(f"{information}/METADATA").decode()
+    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "aekd_tf").rglob("*.py")}
+    assert {n for n in names if not n.startswith(information)} == {*modules, "aekd_tf/py.typed"}
+    assert "aekd-tf = aekd_tf.experiments.__main__:main" in entry_points
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Operating System :: POSIX" in metadata
+
+
+def test_the_sdist_has_tests_docs_and_license(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {"LICENSE", "CITATION.cff", "CHANGELOG.md", "README.md", "tests/test_package.py"}
+    assert names >= expected | {"docs/guide.md", "tests/fixtures/golden.npz", "tests/floor.txt"}
+    assert not [name for name in names if name.endswith((".pyc", "__pycache__"))]
+
+
+def commands():
+    folder = ROOT / "aekd_tf" / "experiments"
+    found = [*folder.glob("*.py"), *folder.glob("*/__main__.py")]
+    return {
+        (path.parent if path.name == "__main__.py" else path).stem
+        for path in found
+        if "COMMAND = " in path.read_text(encoding="utf-8")
+    }
+
+
+def test_the_program_knows_all_commands(capsys):
+    assert set(program.COMMANDS) == commands()
+    assert program.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in program.COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z].+\.$", text, re.M), name
+    assert program.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"aekd-tf {aekd_tf.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["digit"], ["--ensemble_size=3"]])
+def test_no_command_or_an_unknown_one_lists_the_commands(arguments, capsys):
+    assert program.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert all(f"\n  {name} " in captured.err for name in program.COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(program.COMMANDS))
+def test_help_is_written_for_the_program_that_was_typed(name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/aekd-tf", name, "--help"])
+    assert program.main() == 0
+    assert capsys.readouterr().out.startswith(f"usage: aekd-tf {name} [--flag=value ...]")
+    monkeypatch.setattr(sys, "argv", ["digits.py"])
+    assert program.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: python -m aekd_tf.experiments.{name} [--flag=value ...]")
+
+
+def test_a_command_refuses_a_flag_as_it_does_by_itself(capsys):
+    assert program.main(["digits", "--no_such_flag=1"]) == 2
+    assert capsys.readouterr().err.startswith("error: Unknown command line flag 'no_such_flag'")
+
+
+def required():
+    """Least versions by name that setup.py asks for."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    found = [re.fullmatch(r"([\w-]+)>=([\w.]+)(,<[\w.]+)?", str(text)) for text in texts]
+    return {match[1]: match[2] for match in found if match}
+
+
+def test_the_floor_is_that_of_setup():
+    lines = (ROOT / "tests" / "floor.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tools = {"build", "hypothesis", "mnist1d", "mypy", "pytest", "pytest-xdist", "ruff"}
+    known = {name: least for name, least in required().items() if name not in tools}
+    del known["setuptools"]
+    assert set(pins) == set(known)
+    for name, least in known.items():
+        assert pins[name] == least or re.fullmatch(rf"{re.escape(least)}(\.0)+", pins[name]), name
+
+
+def test_a_release_needs_one_version(tmp_path):
+    tag = f"v{aekd_tf.__version__}"
+    assert check_release.faults(tag) == []
+    for name in check_release.PATTERNS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))
+    (tmp_path / "CITATION.cff").write_text("version: 9.9\n")
+    assert check_release.faults(tag, tmp_path) == [
+        f"CITATION.cff has version 9.9, but the tag is {tag}"
+    ]
+    assert len(check_release.faults("v9.9", tmp_path)) == 2
