@@ -94,8 +94,15 @@ def test_it_learns_with_teachers_and_the_distiller_is_exported(made, tmp_path):
     assert report["float_layers"] == []
 
 
-def test_another_converter_that_knows_no_such_rounding_is_found_out(made, tmp_path):
+def test_another_runtime_that_rounds_otherwise_is_found_out(made, tmp_path):
+    """ONNX Runtime 1.20 computes the student exactly, 1.32 something else."""
     aware, x, _ = made
-    with refused("the ONNX file of student", "the file was removed"):
-        export_student(aware, tmp_path / "student.onnx", format="onnx", check_with=x)
-    assert list(tmp_path.iterdir()) == []
+    path = tmp_path / "student.onnx"
+    try:
+        report = export_student(aware, path, format="onnx", check_with=x)
+    except ValueError as error:
+        assert "the ONNX file of student" in str(error)
+        assert "the file was removed" in str(error)
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert report["largest_difference"] <= 1e-6

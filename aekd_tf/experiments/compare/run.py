@@ -29,8 +29,8 @@ def run(config: CompareConfig) -> None:
     dataset = None if config.render else _load(config)
     output.make_directory(config.output_dir, "--output_dir")
     with output.locked(config.output_dir, "--output_dir"):
-        output.save_json(_recipe_path(config), _recorded(config))
         if dataset is not None:
+            output.save_json(_recipe_path(config), _recorded(config))
             Sweep(dataset, config.recipe, config.output_dir, config.teachers_dir).run(requested)
         results = cells.read(os.path.join(config.output_dir, "results.csv"))
         path = os.path.join(config.output_dir, "trajectories.json")
