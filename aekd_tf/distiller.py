@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from aekd_tf.keras_private import (
 )
 from aekd_tf.monitoring.callbacks import with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
+from aekd_tf.monitoring.reprs import Words, counted, repr_of, text
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.outputs import known_key
 from aekd_tf.refusals import refusal
@@ -35,6 +35,7 @@ from aekd_tf.terms.build import MakesTerms
 from aekd_tf.terms.heads import ensemble_of, loss_of
 from aekd_tf.terms.hints import Hints, HintStart, listed
 from aekd_tf.training.before_training import ChecksBeforeTraining
+from aekd_tf.training.global_batch import signed_as
 from aekd_tf.weightings.base import Weighting, check_space
 
 
@@ -44,10 +45,10 @@ class EnsembleDistiller(
 ):
     r"""Distills M frozen teachers into one student, by weights that know good from bad teachers.
 
-    The training loss is Eq. 7 of the paper,
+    The training loss is Eq. 7 of the paper::
 
         student_loss_weight * compiled loss + kd_weight * sum_m w_m kd_m
-            + hint_weight * sum_m w'_m hint_m + regularization
+            + hint_weight * sum_m v_m hint_m + regularization
 
     `kd_m` is the distillation loss from teacher m, by default the softened KL divergence. The
     weighting gives the weights `w`. With `weighting="aekd"`, the paper's method, they solve a
@@ -55,7 +56,7 @@ class EnsembleDistiller(
     13-15) at every step. The default solves one on held-out examples, by class.
 
     With `hints`, `hint_m` is the distance between the regressed feature map and teacher m's
-    (`hint_loss`, Eq. 5). Then AE-KD* finds `w'` by a second program, over the gradients w.r.t.
+    (`hint_loss`, Eq. 5). Then AE-KD* finds `v` by a second program, over the gradients w.r.t.
     the student's feature map (Eq. 16). Weights that do not come from gradients serve hints, too.
     With `weighting="average"` this is FitNets. Each of several hints adds such a term.
 
@@ -113,14 +114,15 @@ class EnsembleDistiller(
             student's.
 
     Training logs, besides the compiled metrics:
-        `loss`, `student_loss`, `kd_loss`;
-        `teacher_weight_0` to `teacher_weight_{M-1}`;
-        `effective_teachers`: 1 / sum w^2, from 1 to M;
-        `qp_gap`: certified, relative;
-        `gradient_conflict`: share of teacher pairs with a negative cosine;
-        `teacher_left_out_0` and so on: steps without that teacher;
-        with hints `hint_loss` and the same for the hints' weights, `hint_teacher_weight_0` and
-        so on; with several `hint_0_loss`, `hint_0_teacher_weight_0` and so on.
+
+    - `loss`, `student_loss`, `kd_loss`;
+    - `teacher_weight_0` to `teacher_weight_{M-1}`;
+    - `effective_teachers`: 1 / sum w^2, from 1 to M;
+    - `qp_gap`: certified, relative;
+    - `gradient_conflict`: share of teacher pairs with a negative cosine;
+    - `teacher_left_out_0` and so on: steps without that teacher;
+    - with hints `hint_loss` and the same for the hints' weights, `hint_teacher_weight_0` and
+      so on; with several `hint_0_loss`, `hint_0_teacher_weight_0` and so on.
 
     Raises:
         ValueError: a temperature or a weight that is out of range or NaN; a tolerance below
@@ -129,16 +131,22 @@ class EnsembleDistiller(
             name (the message lists the layers) or whose maps cannot be aligned;
             `jit_compile=True` with a solver that leaves the graph.
 
-    Example:
+    Example::
 
+        import keras
+        import numpy as np
+        from aekd_tf import EnsembleDistiller
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(60, 4), np.random.randint(0, 3, 60)
+        student, teachers = network(), [network(), network()]  # teachers that are trained already
         distiller = EnsembleDistiller(student, teachers)
-        distiller.compile(
-            optimizer="sgd",
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        distiller.fit(images, labels, epochs=10, validation_data=(held_out, held_out_labels))
-        distiller.student.save("student.keras")
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        distiller.fit(x[:40], y[:40], validation_data=(x[40:], y[40:]), verbose=0)
+        student.save("student.keras")
+        print(student.predict(x, verbose=0).shape)  # (60, 3)
 
     Reference:
         Du et al., "Agree to Disagree: Adaptive Ensemble Knowledge Distillation in Gradient
@@ -212,6 +220,21 @@ class EnsembleDistiller(
         self._test_functions: dict[bool, Any] = {}
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
+
+    def _shown(self) -> dict[str, Any]:
+        shared, loss = self.hint_weighting is self.weighting, self.distillation_loss
+        return {
+            **self._settings.given(),
+            "student": Words(f"<{self.student.name}>"),
+            "teachers": counted(self._ensemble, "teacher"),
+            "temperature": Words(text(self._settings.given()["temperature"])),
+            "hint_weight": self.hint_weight,
+            "hint_weighting": None if shared else self.hint_weighting,
+            "distillation_loss": "kl" if repr(loss) == "KL()" else loss,
+            "output": self._output_name,
+        }
+
+    __repr__ = repr_of
 
     def _weightings(self) -> list[Weighting]:
         """Returns the weightings in use, each once."""
@@ -292,7 +315,7 @@ class EnsembleDistiller(
             loss += tf.cast(compiled, tf.float32)
         return loss + self._regularization_share()
 
-    @functools.wraps(keras.Model.fit, assigned=())
+    @signed_as(keras.Model.fit)
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`; hints take part from their `first_epoch` on.
 
@@ -317,7 +340,7 @@ class EnsembleDistiller(
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 
-    @functools.wraps(keras.Model.train_on_batch, assigned=())
+    @signed_as(keras.Model.train_on_batch)
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
     ) -> Any:
@@ -325,7 +348,7 @@ class EnsembleDistiller(
         self._check_before_training((x, y, sample_weight))
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
-    @functools.wraps(keras.Model.evaluate, assigned=())
+    @signed_as(keras.Model.evaluate)
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates the student as `keras.Model.evaluate`, without the teachers.
 
@@ -368,6 +391,7 @@ class EnsembleDistiller(
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EnsembleDistiller:
+        """Returns a distiller from what `get_config` gave, with new weights."""
         config = dict(config)
         for name in ("student", "weighting", "hints", "hint_weighting", "distillation_loss"):
             if config.get(name):

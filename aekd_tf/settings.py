@@ -61,6 +61,10 @@ class Settings:
             raise AttributeError(name)
         return self._present(self._given[name])
 
+    def given(self) -> dict[str, Any]:
+        """Returns by name what was set: numbers, variables and schedules."""
+        return dict(self._given)
+
     def _present(self, given: Any) -> float:
         value = given(self.steps()) if isinstance(given, Schedule) else given
         return value if isinstance(value, float) else float(keras.ops.convert_to_numpy(value))

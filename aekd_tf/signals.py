@@ -10,13 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.losses.base import mean_over_positions
+from aekd_tf.monitoring.reprs import repr_of, shape_of
 from aekd_tf.training.replicas import summed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Signals:
-    """What a step knows of M teachers on a batch of B examples; all gradients are stopped.
+    """Contains what a step knows of M teachers on a batch of B examples, for weightings to read.
 
+    All gradients are stopped.
     Fields that a weighting does not list in its `needs` are None, except `live`, `head` and
     `state`. NumPy arrays become tensors, floats in float32. On several replicas, fields with an
     axis B hold this replica's part of the batch.
@@ -36,6 +38,15 @@ class Signals:
         head: what the outputs are: `"classes"`, `"labels"` or `"regression"`. Unless it is given,
             classes if there are several, else a label.
         state: what the weighting keeps from step to step, as its `initial_state` lays it out.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import Signals
+
+        losses = np.array([[1.0, 3.0], [2.0, 2.0]])  # 2 teachers, 2 examples
+        signals = Signals(live=np.ones(2, bool), losses=losses, sample_weight=np.array([3.0, 1.0]))
+        print(signals.batch_mean(signals.losses).numpy())  # [1.5 2. ]
     """
 
     live: Any
@@ -57,13 +68,18 @@ class Signals:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                dtype = tf.float32 if value.dtype.kind == "f" else None
-                object.__setattr__(self, field.name, tf.convert_to_tensor(value, dtype))
+            if isinstance(value, dict):  # the state
+                value = {name: _as_tensor(each) for name, each in value.items()}
+            object.__setattr__(self, field.name, _as_tensor(value))
         if self.head is None:
             outputs = self.student_outputs if self.teacher_outputs is None else self.teacher_outputs
             several = outputs is None or outputs.shape[-1] != 1
             object.__setattr__(self, "head", "classes" if several else "labels")
+
+    def _shown(self) -> dict[str, Any]:
+        return {name: shape_of(getattr(self, name)) for name in FIELDS}
+
+    __repr__ = repr_of
 
     def only(self, needs: Sequence[str]) -> Signals:
         """Returns these signals without the fields that are not needed."""
@@ -130,6 +146,13 @@ class Signals:
         Positions that are masked, or whose sample weight is zero, do not count.
         """
         return mean_over_positions(values, self.mask)
+
+
+def _as_tensor(value: Any) -> Any:
+    """Returns an array as a tensor, floats in float32; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return tf.convert_to_tensor(value, tf.float32 if value.dtype.kind == "f" else None)
 
 
 FIELDS = tuple(

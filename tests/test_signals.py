@@ -27,6 +27,17 @@ def distiller(weighting, **options):
     return made
 
 
+def test_a_state_of_arrays_serves_as_one_of_tensors():
+    weighting = aekd_tf.Smoothed(aekd_tf.CrossEntropyWeighting())
+    known = {"live": np.array([True, True]), "teacher_outputs": RNG.normal(size=(2, 5, 3))}
+    known["labels"] = np.arange(5) % 3
+    start = weighting.initial_state(2)
+    given = {name: tf.constant(value) for name, value in start.items()}
+    weights = [weighting(Signals(**known, state=state))[0] for state in (start, given, None)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[0], weights[2])
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 5)])
 @pytest.mark.parametrize("live", [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 def test_teachers_that_are_not_live_are_left_out_once(shape, live):

@@ -9,12 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.terms.pooling import pooled
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CachedTeachers:
     """Stands for teachers that are not loaded, because every batch brings their cached outputs.
 
@@ -28,6 +29,22 @@ class CachedTeachers:
 
     Raises:
         ValueError: a count below 1, or another number of shapes.
+
+    Example::
+
+        import keras
+        import numpy as np
+        from aekd_tf import CachedTeachers, EnsembleDistiller
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(20, 4), np.random.randint(0, 3, 20)
+        distiller = EnsembleDistiller(network(), CachedTeachers(2), weighting="average")
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        batches = {"inputs": x, "teacher_logits": np.random.rand(20, 2, 3)}
+        history = distiller.fit(batches, y, verbose=0).history
+        print(history["teacher_weight_0"])  # [0.5]
     """
 
     count: int
@@ -46,6 +63,8 @@ class CachedTeachers:
 
     def __len__(self) -> int:
         return self.count
+
+    __repr__ = repr_of
 
 
 def repeats_within(batches: tf.data.Dataset, epochs: int, steps: int) -> tf.data.Dataset:

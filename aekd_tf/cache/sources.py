@@ -16,6 +16,7 @@ from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.data.examples import ArrayExamples, Augmentation, Examples
 from aekd_tf.data.pipeline import example_batches, untuned
+from aekd_tf.monitoring.reprs import Words, counted, repr_of
 from aekd_tf.refusals import refusal
 
 # Examples whose outputs are stored, checked and resumed together, if they are read in order.
@@ -63,6 +64,27 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def training(self, batch_size: int, seed: int | None, epochs: int, outputs: Any) -> Any:
         """Gives batches `(inputs, ...)` for training; see `TeacherCache.dataset`."""
+
+
+class OfSource:
+    """Tells what a cache holds, in its `repr`."""
+
+    _source: Source
+    _logits: list[np.ndarray]
+    hints: list[Any]
+
+    def _shown(self) -> dict[str, Any]:
+        source = self._source
+        # Its length would count a stream, which takes an epoch.
+        count = source.examples.count if isinstance(source, _Numbered) else source
+        return {
+            "dataset": counted(count, "example"),
+            "hints": self.hints or None,
+            "name": source.name if source.prefix else None,
+            "teachers": Words(len(self._logits)),
+        }
+
+    __repr__ = repr_of
 
 
 def source_of(

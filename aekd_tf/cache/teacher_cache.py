@@ -20,7 +20,7 @@ import tensorflow as tf
 from aekd_tf import files
 from aekd_tf.cache import computing
 from aekd_tf.cache.batches import CachedTeachers, repeats_within
-from aekd_tf.cache.sources import source_of
+from aekd_tf.cache.sources import OfSource, source_of
 from aekd_tf.cache.store import ViewFile, parts_of, recorded, write_parts
 from aekd_tf.cache.stored import gather_features, gather_logits, logits_type, stored
 from aekd_tf.cache.views import Views
@@ -33,8 +33,10 @@ from aekd_tf.teachers.identity import OutputsSource, TeacherSource
 from aekd_tf.terms.hints import Hints, listed
 
 
-class TeacherCache:
-    """Outputs of M teachers for every view of every training example.
+class TeacherCache(OfSource):
+    """Stores the outputs of M teachers for every view of every training example, on disk.
+
+    They are computed once. Every student, in any later run, reads them.
 
     Args:
         directory: directory of the files; created if missing.
@@ -67,17 +69,22 @@ class TeacherCache:
             several views or hints of another split than the training's; a `top_k` that is not
             below the number of classes.
 
-    Example:
+    Example::
 
-        def flipped(image, seed):
-            return tf.image.stateless_random_flip_left_right(image, seed)
+        import keras
+        import numpy as np
+        from aekd_tf import EnsembleDistiller, TeacherCache
 
-        cache = TeacherCache("runs/cache", (x, y), Views(8), augmentation=flipped)
-        cache.fill(teachers)            # computes what is missing
-        distiller = EnsembleDistiller(student, cache.teachers, weighting="anchored")
-        distiller.compile("adam", loss)
-        batches = cache.dataset(64, seed=1, epochs=40)
-        distiller.fit(batches, epochs=40, steps_per_epoch=len(batches) // 40)
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(20, 4).astype("float32"), np.random.randint(0, 3, 20)
+        cache = TeacherCache("cache", (x, y))
+        cache.fill([network(), network()], progress=False)  # computes what is missing
+        print(cache.logits().shape)  # (2, 20, 3)
+        distiller = EnsembleDistiller(network(), cache.teachers, weighting="average")
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        distiller.fit(cache.dataset(10, seed=1, epochs=2), epochs=2, steps_per_epoch=2, verbose=0)
     """
 
     def __init__(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from aekd_tf.checks import check_choice, check_number
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.names import CACHE_DTYPES
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Views:
-    """The augmented views of the images to cache, and their format.
+    """Declares the augmented views of the examples to cache, and their format.
 
     Attributes:
         count: R, views per example; epoch e trains on view e mod R.
@@ -23,6 +24,21 @@ class Views:
 
     Raises:
         ValueError: `count` or `top_k` below 1, an unknown dtype, or T not above 0.
+
+    Example::
+
+        import keras
+        import numpy as np
+        import tensorflow as tf
+        from aekd_tf import TeacherCache, Views
+
+        def flipped(image, seed):  # one example, and a seed of its own
+            return tf.image.stateless_random_flip_left_right(image, seed)
+
+        images = np.random.rand(6, 8, 8, 1).astype("float32")
+        teacher = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+        cache = TeacherCache("cache", (images,), Views(3), augmentation=flipped)
+        print(cache.fill([teacher], progress=False))  # 3
     """
 
     count: int
@@ -39,3 +55,5 @@ class Views:
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}: give at least 1, or None for all logits")
         check_number("temperature", self.temperature, above_zero=True)
+
+    __repr__ = repr_of

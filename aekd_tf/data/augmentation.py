@@ -8,7 +8,23 @@ from aekd_tf.data.dataset import Dataset
 
 
 def normalize(images: Any, dataset: Dataset) -> Any:
-    """Converts inputs to float32 with zero mean and unit variance per channel."""
+    """Converts inputs to float32 with zero mean and unit variance per channel.
+
+    Args:
+        images: `[B, ...]`, in units of the stored inputs.
+        dataset: `Dataset` whose statistics are used.
+
+    Returns:
+        `[B, ...]` float32.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits")
+        images = data.normalize(digits.train.images, digits)
+        print(abs(float(images.numpy().mean())) < 0.05)  # True
+    """
     import tensorflow as tf
 
     return (tf.cast(images, tf.float32) - dataset.mean) / dataset.std
@@ -25,6 +41,16 @@ def augment(images: Any, draws: Any, crop_padding: int, flip: bool) -> Any:
 
     Returns:
         One view of each image, of the same shape.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import data
+
+        image = np.array([[1, 2], [3, 4]]).reshape(1, 2, 2, 1)
+        draws = np.array([[0.0, 0.5, 0.1]])  # up by one pixel, not sideways, mirrored
+        view = data.augment(image, draws, crop_padding=1, flip=True)
+        print(view[0, :, :, 0].numpy().tolist())  # [[0, 0], [2, 1]]
     """
     import tensorflow as tf
 

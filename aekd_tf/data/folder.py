@@ -47,7 +47,7 @@ class ImageFile:
     pixels: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FolderSplit(StreamedSplit):
     """A split of image files.
 

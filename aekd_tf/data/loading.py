@@ -44,6 +44,14 @@ def load(
         ValueError: more examples than the data set has; not an image classification set.
         DataError: unknown name; the data set is not on disk and cannot be downloaded; a package
             that generates it is missing.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits", train_examples=200)
+        print(len(digits.train), len(digits.validation), len(digits.test))  # 200 237 360
+        print(digits.image_shape, digits.num_classes)  # (8, 8, 1) 10
     """
     if name not in DATASETS_IN_MEMORY:
         builder = prepared_builder(name, data_dir)

@@ -53,6 +53,17 @@ def training_pipeline(
 
     Returns:
         `tf.data.Dataset` of `(float32 [B, ...], int64 [B])`, normalized.
+
+    Raises:
+        ValueError: neither `seed` nor `view_seed`.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits", train_examples=200)
+        batches = data.training_pipeline(digits, batch_size=64, epochs=2, seed=0)
+        print([len(labels) for images, labels in batches])  # [64, 64, 64, 8, 64, 64, 64, 8]
     """
     import tensorflow as tf
 
@@ -172,7 +183,25 @@ def _parts(batches: Any, first: int, count: int, total: int) -> Any:
 
 
 def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_size: int) -> Any:
-    """Gives batches of augmented images, view by view, each view with all examples in order."""
+    """Gives batches of augmented images, view by view, each view with all examples in order.
+
+    Args:
+        dataset: data set in memory, from `load`.
+        views: numbers of the views, such as `range(5)`.
+        view_seed: seed of the augmentation.
+        batch_size: images per batch; a batch may go from one view on to the next.
+
+    Returns:
+        `tf.data.Dataset` of float32 `[B, ...]`, normalized.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits", train_examples=200)
+        batches = data.view_pipeline(digits, views=range(3), view_seed=0, batch_size=100)
+        print([len(images) for images in batches])  # [100, 100, 100, 100, 100, 100]
+    """
     import tensorflow as tf
 
     show = _view(dataset)
@@ -222,7 +251,24 @@ def _view(dataset: Dataset) -> Callable[[Any, Any], tuple[Any, Any]]:
 def evaluation_pipeline(
     dataset: Dataset, split: Split | StreamedSplit, batch_size: int = 256
 ) -> Any:
-    """Gives normalized `(images, labels)` batches of a split, in order, not augmented."""
+    """Gives normalized `(images, labels)` batches of a split, in order, not augmented.
+
+    Args:
+        dataset: data set whose statistics are used.
+        split: one of its splits.
+        batch_size: images per batch; the last batch may have fewer.
+
+    Returns:
+        `tf.data.Dataset` of `(float32 [B, ...], int64 [B])`.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits")
+        images, labels = next(iter(data.evaluation_pipeline(digits, digits.test)))
+        print(images.shape, labels.shape)  # (256, 8, 8, 1) (256,)
+    """
     import tensorflow as tf
 
     @tf.autograph.experimental.do_not_convert
@@ -243,5 +289,17 @@ def evaluation_pipeline(
 
 
 def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
-    """Returns the number of batches per epoch of `training_pipeline`."""
+    """Returns the number of batches per epoch of `training_pipeline`.
+
+    Args:
+        dataset: data set from `load`.
+        batch_size: images per step, at least 1.
+
+    Example::
+
+        from aekd_tf import data
+
+        digits = data.load("digits", train_examples=200)
+        print(data.steps_per_epoch(digits, batch_size=64))  # 4
+    """
     return -(-len(dataset.train) // batch_size)

@@ -17,6 +17,7 @@ import numpy as np
 
 from aekd_tf.data.examples import Augmentation, Examples, StreamExamples
 from aekd_tf.data.images import center_view, decode, random_view
+from aekd_tf.monitoring.reprs import counted
 
 # Statistics of ImageNet's training images, per channel.
 MEAN = (123.675, 116.28, 103.53)
@@ -24,7 +25,9 @@ STD = (58.395, 57.12, 57.375)
 
 
 class StreamedSplit(abc.ABC):
-    """A split of images that are decoded as they are read.
+    """Reads a split of images from disk, which are decoded epoch by epoch.
+
+    `data.load` makes the splits of a large data set so.
 
     Attributes:
         size: height and width of the images that the pipelines give.
@@ -32,12 +35,29 @@ class StreamedSplit(abc.ABC):
             for values from 0 to 255.
         flip: whether random views are mirrored.
         augmented: whether training sees random views; else it sees the centers.
+
+    Example::
+
+        import numpy as np
+        import tensorflow as tf
+        from aekd_tf.data.folder import FolderSplit
+
+        for name in ("a.png", "b.png"):
+            tf.io.write_file(name, tf.io.encode_png(np.zeros((9, 12, 3), np.uint8)))
+
+        split = FolderSplit(("a.png", "b.png"), ("", ""), np.array([0, 1]), size=8)
+        images, labels = next(iter(split.evaluation_pipeline(batch_size=2)))
+        print(split, images.shape)  # FolderSplit(<2 examples>, size=8) (2, 8, 8, 3)
     """
 
     size: int
     scale: tuple[tuple[float, ...], tuple[float, ...]] | None
     flip: bool
     augmented: bool
+
+    def __repr__(self) -> str:
+        size = getattr(self, "size", None)
+        return f"{type(self).__name__}({counted(self, 'example')}, size={size})"
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -47,6 +67,14 @@ class StreamedSplit(abc.ABC):
     @abc.abstractmethod
     def labels(self) -> np.ndarray:
         """Returns the labels `[N]`, in order, without decoding the images."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """Raises AttributeError: images that are read from disk are never all in memory."""
+        raise AttributeError(
+            f"{type(self).__name__} has no images in memory: read batches of them by "
+            "aekd_tf.data.evaluation_pipeline or training_pipeline"
+        )
 
     @property
     @abc.abstractmethod
@@ -89,7 +117,7 @@ class StreamedSplit(abc.ABC):
         return pipeline.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TfdsSplit(StreamedSplit):
     """Part of a split of TensorFlow Datasets.
 

@@ -68,12 +68,17 @@ def quantize_aware(student: keras.Model, *, weight_bits: int = 8) -> keras.Model
         ValueError: `weight_bits` is out of range; `student` is not functional; it has layers
             that cannot be simulated, and the message names them.
 
-    Example:
+    Example::
 
-        aware = aekd_tf.quantize_aware(student)
-        distiller = aekd_tf.EnsembleDistiller(aware, teachers)
-        distiller.compile(keras.optimizers.SGD(0.005, momentum=0.9), loss)
-        distiller.fit(images, labels, epochs=2)
+        import keras
+        import numpy as np
+        from aekd_tf import quantize_aware
+
+        student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        aware = quantize_aware(student)  # train it as a student of an EnsembleDistiller
+        x = np.random.rand(20, 4).astype("float32")
+        print(aware.quantize_aware_bits, aware(x).shape)  # 8 (20, 3)
+        print(float(abs(aware(x) - student(x)).numpy().max()) < 0.1)  # True
 
     References:
         Jacob et al., "Quantization and Training of Neural Networks for Efficient

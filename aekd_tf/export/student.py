@@ -69,16 +69,17 @@ def export_student(
 
     Returns:
         The report, which is also written to `<path>.json`:
-        `format`, `quantize`;
-        `bytes`: of the file, or of all files in the folder;
-        `largest_difference`: over all outputs, in units of the outputs;
-        `agreement`: share of answers that are the student's: the best class or, for independent
-            labels, on or off; null for values (`head` says which it is);
-        `accuracy`, `keras_accuracy`: from 0 to 1, of the file and of the student; null without y;
-        `latency_ms`: median of 100 batches of one example after a warm-up, and `threads`;
-        `labels`;
-        `checked`: the data that file and student were compared on, or why they were not;
-        `float_layers`: operations that quantization left in float, else null.
+
+        - `format`, `quantize`;
+        - `bytes`: of the file, or of all files in the folder;
+        - `largest_difference`: over all outputs, in units of the outputs;
+        - `agreement`: share of answers that are the student's: the best class or, for independent
+          labels, on or off; null for values (`head` says which it is);
+        - `accuracy`, `keras_accuracy`: from 0 to 1, of the file and of the student; null without y;
+        - `latency_ms`: median of 100 batches of one example after a warm-up, and `threads`;
+        - `labels`;
+        - `checked`: the data that file and student were compared on, or why they were not;
+        - `float_layers`: operations that quantization left in float, else null.
 
     Raises:
         ValueError: arguments that contradict each other; data or a path that do not fit; a model
@@ -88,13 +89,18 @@ def export_student(
         TypeError: something else than a student; preprocessing that is no layer.
         ImportError: ONNX without tf2onnx and onnx.
 
-    Example:
+    Example::
 
+        import keras
+        import numpy as np
+        from aekd_tf import export_student
+
+        student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        x, y = np.random.rand(20, 4).astype("float32"), np.random.randint(0, 3, 20)
         report = export_student(
-            distiller, "student.tflite", format="litert", quantize="int8",
-            calibration=images[:500], check_with=(test_images, test_labels),
+            student, "student.tflite", format="litert", quantize="dynamic", check_with=(x, y)
         )
-        print(report["bytes"], report["accuracy"], report["latency_ms"])
+        print(report["checked"], report["agreement"] > 0.5)  # 20 examples of check_with True
     """
     student, key, head = student_of(model)
     path = os.fspath(path).rstrip("/")

@@ -18,6 +18,17 @@ from aekd_tf.losses.raw import MSE, Cosine
 from aekd_tf.names import DISTILLATION_LOSSES
 from aekd_tf.refusals import refusal
 
+__all__ = [
+    "AveragedOutputs",
+    "BinaryKL",
+    "Cosine",
+    "DKD",
+    "DistillationLoss",
+    "KL",
+    "MSE",
+    "get",
+]
+
 _CLASSES = (KL, BinaryKL, MSE, Cosine, DKD, AveragedOutputs)
 
 
@@ -35,6 +46,14 @@ def get(
         ValueError: an unknown name (the message lists the names), or a loss of Keras whose
             targets are probabilities or classes.
         TypeError: something else.
+
+    Example::
+
+        import keras
+        from aekd_tf import losses
+
+        print(losses.get("dkd"))  # DKD()
+        print(losses.get(keras.losses.Huber()).name)  # Huber
     """
     if isinstance(identifier, DistillationLoss):
         return identifier

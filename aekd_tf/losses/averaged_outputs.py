@@ -14,12 +14,29 @@ from aekd_tf.losses.kl import KL, distillation_loss
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class AveragedOutputs(KL):
-    """`"averaged_outputs"`: one softened KL against the teachers' weighted mean (Eq. 2).
+    """Computes one softened KL against the teachers' weighted mean (`"averaged_outputs"`, Eq. 2).
+
+    The loss of an example is::
 
         T^2 * KL(sum_m w_m softmax(a_m / T) || softmax(a_s / T))
 
     It has the gradient of the weighted `"kl"` losses (Proposition 1). Weightings see the losses
     of `"kl"`.
+
+    Raises:
+        ValueError: in training, outputs of one class.
+
+    Example::
+
+        import tensorflow as tf
+        from aekd_tf import losses
+
+        teachers = tf.constant([[[2.0, 0.0]], [[0.0, 2.0]]])  # 2 teachers, 1 example
+        weights, student = tf.constant([0.5, 0.5]), tf.constant([[0.0, 0.0]])
+        loss = losses.AveragedOutputs()
+        each = loss.per_teacher(teachers, student, 1.0)
+        print(each[:, 0].numpy().round(2))  # [0.33 0.33]
+        print(loss.combined(weights, each, teachers, student, 1.0).numpy())  # [0.]
     """
 
     name = "averaged_outputs"

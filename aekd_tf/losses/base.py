@@ -7,11 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.refusals import refusal
 
 
 class DistillationLoss:
-    """Base of all distillation losses; a subclass overrides `call`.
+    """Compares a student's outputs with a teacher's; a subclass overrides `call`.
+
+    It is the base of all distillation losses, `distillation_loss=` of an `EnsembleDistiller`.
 
     Attributes:
         name: what messages call it.
@@ -22,11 +25,18 @@ class DistillationLoss:
         needs_labels: whether `call` reads labels.
         broadcasts: whether `call` also takes `[M, B, ..., K]` for M teachers at once.
 
-    Example:
+    Example::
+
+        import keras
+        import tensorflow as tf
+        from aekd_tf import DistillationLoss
 
         class Huber(DistillationLoss):
             def call(self, teacher_outputs, student_outputs):
                 return keras.losses.huber(teacher_outputs, student_outputs)
+
+        teachers, student = tf.zeros([2, 4, 3]), tf.ones([4, 3])  # 2 teachers, 4 examples
+        print(Huber().per_teacher(teachers, student, temperature=1.0).shape)  # (2, 4)
     """
 
     head: str | None = None
@@ -76,6 +86,8 @@ class DistillationLoss:
         Raises:
             ValueError: labels that are missing, or a result without the batch axis.
         """
+        teacher_outputs = tf.convert_to_tensor(teacher_outputs)
+        student_outputs = tf.convert_to_tensor(student_outputs)
         if self.needs_labels:
             if labels is None:
                 raise refusal("loss_needs_labels", loss=self.name)
@@ -119,6 +131,8 @@ class DistillationLoss:
         if weights.shape.rank == 1:
             return tf.tensordot(weights, losses, 1)
         return tf.reduce_sum(weights * losses, 0)
+
+    __repr__ = repr_of
 
     def get_config(self) -> dict[str, Any]:
         return {}

@@ -15,7 +15,11 @@ from aekd_tf.refusals import refusal
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class DKD(DistillationLoss):
-    """`"dkd"`: T^2 (target_weight * TCKD + non_target_weight * NCKD), which requires labels.
+    """Computes decoupled distillation, which requires labels (`"dkd"`).
+
+    The loss of an example is::
+
+        T^2 (target_weight * TCKD + non_target_weight * NCKD)
 
     TCKD is the KL of "the label's class or another", NCKD the KL over the other classes alone.
     The KL divergence of all classes is TCKD + (1 - p_t) NCKD, with p_t the teacher's probability
@@ -27,6 +31,16 @@ class DKD(DistillationLoss):
 
     Raises:
         ValueError: a negative weight; in training, no labels.
+
+    Example::
+
+        import tensorflow as tf
+        from aekd_tf import losses
+
+        teachers = tf.constant([[[2.0, 1.0, 0.0]]])  # 1 teacher, 1 example, 3 classes
+        student, labels = tf.constant([[2.0, 0.0, 1.0]]), tf.constant([0])
+        loss = losses.DKD(non_target_weight=2.0).per_teacher(teachers, student, 1.0, labels)
+        print(loss[:, 0].numpy().round(2))  # [0.92]
 
     Reference:
         Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022.

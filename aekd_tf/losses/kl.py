@@ -16,6 +16,8 @@ def distillation_loss(
 ) -> tf.Tensor:
     r"""Computes the softened Kullback-Leibler divergence of Eq. 1, scaled by T^2.
 
+    The loss of an example is::
+
         T^2 * KL(softmax(a_t / T) || softmax(a_s / T))
 
     It differs from the cross-entropy of Eq. 1 by the teacher's entropy, which has no gradient.
@@ -31,6 +33,13 @@ def distillation_loss(
     Returns:
         `[..., B]` float32, at least 0 up to rounding, one value per example.
 
+    Example::
+
+        from aekd_tf import distillation_loss
+
+        teacher, student = [[2.0, 0.0], [2.0, 0.0]], [[2.0, 0.0], [0.0, 2.0]]  # 2 examples
+        print(distillation_loss(teacher, student, temperature=4.0).numpy().round(2))  # [0.   1.96]
+
     Reference:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
@@ -41,7 +50,19 @@ def distillation_loss(
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class KL(DistillationLoss):
-    """`"kl"`: the softened KL divergence of classes, `distillation_loss` (Eq. 1)."""
+    """Computes the softened KL divergence of classes, `distillation_loss` (`"kl"`, Eq. 1).
+
+    Raises:
+        ValueError: in training, outputs of one class.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import losses
+
+        teacher, student = np.float32([[2.0, 0.0]]), np.float32([[0.0, 2.0]])  # 1 example
+        print(losses.KL().call(teacher, student, temperature=4.0).numpy().round(2))  # [1.96]
+    """
 
     name = "kl"
     head = "classes"

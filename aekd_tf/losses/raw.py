@@ -10,7 +10,16 @@ from aekd_tf.losses.base import DistillationLoss
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class MSE(DistillationLoss):
-    """`"mse"`: the mean over the last axis of the squared difference of the outputs, without T."""
+    """Computes the mean over the last axis of the squared difference, without T (`"mse"`).
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import losses
+
+        teacher, student = np.float32([[2.0, 0.0]]), np.float32([[0.0, 2.0]])  # 1 example
+        print(losses.MSE().call(teacher, student).numpy())  # [4.]
+    """
 
     name = "mse"
     broadcasts = True
@@ -21,7 +30,16 @@ class MSE(DistillationLoss):
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class Cosine(DistillationLoss):
-    """`"cosine"`: 1 - the cosine between the outputs, from 0 to 2, without T."""
+    """Computes 1 - the cosine between the outputs, from 0 to 2, without T (`"cosine"`).
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import losses
+
+        teacher, student = np.float32([[2.0, 0.0]]), np.float32([[0.0, 2.0]])  # 1 example
+        print(losses.Cosine().call(teacher, student).numpy())  # [1.]
+    """
 
     name = "cosine"
     broadcasts = True

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
+__all__ = ["create", "names"]
+
 # Name -> (module, arguments of its `build`). `create` imports the module.
 _REGISTRY: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"resnet{depth}": ("resnet", {"depth": depth}) for depth in (8, 14, 20, 32, 44, 56, 110)},
@@ -29,7 +31,14 @@ _OF_SIGNALS = "cnn1d"
 
 
 def names() -> list[str]:
-    """Returns the names that `create` takes."""
+    """Returns the names that `create` takes.
+
+    Example::
+
+        from aekd_tf import models
+
+        print("resnet20" in models.names())  # True
+    """
     return list(_REGISTRY)
 
 
@@ -56,6 +65,13 @@ def create(
 
     Raises:
         ValueError: unknown name, no outputs, inputs that the network does not take.
+
+    Example::
+
+        from aekd_tf import models
+
+        student = models.create("cnn1d_4", num_classes=10, input_shape=(40, 1))
+        print(student.name, student.output_shape)  # cnn1d_4 (None, 10)
     """
     if name not in _REGISTRY:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(names())}")

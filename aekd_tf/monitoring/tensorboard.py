@@ -11,6 +11,8 @@ import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 
+from aekd_tf.monitoring.reprs import repr_of
+
 # Starts the names of what belongs to a hint, numbered if there are several.
 HINT = r"(hint_(?:\d+_)?)"
 
@@ -19,12 +21,13 @@ class DistillationTensorBoard(keras.callbacks.Callback):
     """Writes a distillation run to TensorBoard, in sections by topic.
 
     The sections, each for training and validation:
-        `teacher_weights`: each teacher's mean weight;
-        `teachers`: effective number of teachers, gradient conflict, QP gap;
-        `hint_teacher_weights`, `hint_teachers`: the same for the second QP, with hints;
-        `teachers_left_out`: steps without each teacher;
-        `loss`: total and components;
-        `accuracy`, and every other compiled metric.
+
+    - `teacher_weights`: each teacher's mean weight;
+    - `teachers`: effective number of teachers, gradient conflict, QP gap;
+    - `hint_teacher_weights`, `hint_teachers`: the same for the second QP, with hints;
+    - `teachers_left_out`: steps without each teacher;
+    - `loss`: total and components;
+    - `accuracy`, and every other compiled metric.
 
     The custom scalars page shows all teacher weights in one chart and all losses in another.
     Images show the teachers' weights over training and the cosines between their gradients.
@@ -35,6 +38,21 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         log_dir: directory of this run alone.
         update_freq: number of steps after which the running values are also written; 0 writes
             them per epoch only.
+
+    Example::
+
+        import keras
+        import numpy as np
+        from aekd_tf import DistillationTensorBoard, EnsembleDistiller
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        distiller = EnsembleDistiller(network(), [network(), network()], weighting="average")
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x, y = np.random.rand(20, 4), np.random.randint(0, 3, 20)
+        distiller.fit(x, y, callbacks=[DistillationTensorBoard("logs")], verbose=0)
+        # tensorboard --logdir=logs
     """
 
     def __init__(self, log_dir: str, update_freq: int = 0):
@@ -42,6 +60,8 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         self.log_dir = os.fspath(log_dir)
         self.update_freq = update_freq
         self._writers: dict[str, Any] = {}
+
+    __repr__ = repr_of
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._step = 0

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import check_choice, check_tolerance
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.names import IN_GRAPH_SOLVERS, SOLVERS
 from aekd_tf.qp.active_set import ActiveSet
 from aekd_tf.qp.certificate import certify
@@ -28,23 +29,35 @@ class QPSolution(NamedTuple):
         gap: `[...]`, certified duality gap relative to the objective's scale; `inf` if the
             Gram matrix was not finite.
         iterations: `[...]` int32, steps taken by the solver.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import solve_capped_simplex_qp
+
+        solution = solve_capped_simplex_qp(np.float32([[1.0, 0.0], [0.0, 4.0]]))
+        print(solution.weights.numpy().round(2), float(solution.gap) < 1e-6)  # [0.8 0.2] True
+        weights, gap, iterations = solution
     """
 
     weights: tf.Tensor
     gap: tf.Tensor
     iterations: tf.Tensor
 
+    def __repr__(self) -> str:
+        return repr_of(self)
+
 
 def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "smo") -> QPSolution:
     r"""Solves Eq. 10/13 of the paper: the minimum-norm point of a capped convex hull.
 
     Primal, over the weights `w` of `M` teachers with gradients `g_m` and Gram matrix
-    `G[m, n] = <g_m, g_n>`:
+    `G[m, n] = <g_m, g_n>`::
 
         minimize  f(w) = 1/2 w' G w = 1/2 || sum_m w_m g_m ||^2
         subject to  sum_m w_m = 1,  0 <= w_m <= C_m
 
-    Dual (of the linearization at `w`, tight at the optimum):
+    Dual (of the linearization at `w`, tight at the optimum)::
 
         maximize  v  with  f(w) - gap(w) <= v <= f(w*),
         gap(w) = w' G w - min { s' G w : sum s = 1, 0 <= s <= C }
@@ -73,7 +86,7 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     ends what these would creep towards. It takes Newton steps over the teachers at no bound, or
     moves one other teacher with the best response of these, whichever promises the lower
     objective. Its linear system gains or loses one teacher at a time, O(M^2). A problem is
-    solved when
+    solved when::
 
         max_{w_j > 0} (G w)_j - min_{w_i < C_i} (G w)_i  <=  accuracy * scale
 
@@ -110,6 +123,15 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
         ValueError: unknown solver; gram not square; a cap outside (0, 1] or not finite;
             caps that sum to less than 1 (the message names both numbers).
 
+    Example::
+
+        import numpy as np
+        from aekd_tf import solve_capped_simplex_qp
+
+        gradients = np.float32([[1.0, 0.0], [0.0, 2.0], [1.0, 2.0]])  # of 3 teachers
+        weights, gap, iterations = solve_capped_simplex_qp(gradients @ gradients.T, 0.6)
+        print(weights.numpy().round(2))  # [0.6 0.4 0. ]
+
     References:
         Du et al., "Agree to Disagree", NeurIPS 2020, Eq. 10-16.
         Fan, Chen, Lin, "Working Set Selection Using Second Order Information for Training
@@ -142,7 +164,15 @@ def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
         `[..., M]`, the nearest feasible point.
 
     Raises:
-        ValueError: caps outside (0, 1] or that sum to less than 1.
+        ValueError: caps outside (0, 1] or that sum to less than 1; no static M.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import project_capped_simplex
+
+        nearest = project_capped_simplex(np.float32([0.9, 0.3, 0.0]), 0.6)
+        print(nearest.numpy().round(2))  # [0.6  0.35 0.05]
 
     Reference:
         Wang, Lu, "Projection onto the capped simplex", arXiv:1503.01002.

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from aekd_tf.checks import check_choice
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.names import TEACHER_OUTPUTS
 from aekd_tf.outputs import UNKNOWN, known_key, output_key, picked, squashing
 from aekd_tf.refusals import refusal
@@ -17,7 +18,7 @@ from aekd_tf.refusals import refusal
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class TeacherAdapter(keras.Model):
-    """A teacher with an input size, a preprocessing, an output or a class order of its own.
+    """Fits a teacher to an ensemble: its input size, preprocessing, output or class order.
 
     The ensemble sees a model from the student's inputs to logits in the student's class order.
     Layers of the adapted model can be hints.
@@ -42,16 +43,21 @@ class TeacherAdapter(keras.Model):
             alone, or with an index beyond the model's outputs; a `model` that is not a Keras
             model; no such output or input.
 
-    Example:
+    Example::
 
-        backbone = keras.applications.MobileNetV2(weights=None, classes=10)
+        import keras
+        import numpy as np
+        from aekd_tf import TeacherAdapter
+
+        layers = [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
         teacher = TeacherAdapter(
-            backbone,
-            input_size=(224, 224),
-            preprocessing=keras.layers.Rescaling(2.0, -1.0),
+            keras.Sequential([keras.Input((32, 32, 1)), *layers]),
+            input_size=(32, 32),
+            preprocessing=keras.layers.Rescaling(1 / 127.5, -1),
             outputs="probabilities",
+            class_map=[2, 0, 1],
         )
-        distiller = EnsembleDistiller(student, [teacher, another_teacher])
+        print(teacher(np.zeros((5, 8, 8, 1))).shape)  # (5, 3)
     """
 
     def __init__(
@@ -87,6 +93,12 @@ class TeacherAdapter(keras.Model):
         self.output_name, self.inputs_key = output, inputs
         if self.input_size:
             self.resizing = keras.layers.Resizing(*self.input_size)
+
+    def _shown(self) -> dict[str, Any]:
+        own = {"output": self.output_name, "inputs": self.inputs_key}
+        return {"outputs": self.outputs_kind, **own}
+
+    __repr__ = repr_of
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns logits `[B, K]` in the student's class order."""
@@ -161,6 +173,7 @@ class TeacherAdapter(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TeacherAdapter:
+        """Returns an adapter from what `get_config` gave."""
         config = dict(config)
         for name in ("model", "preprocessing"):
             config[name] = config[name] and keras.saving.deserialize_keras_object(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from aekd_tf.checks import check_choice
 from aekd_tf.data.user_data import batches
+from aekd_tf.monitoring.reprs import Words, counted, repr_of
 from aekd_tf.names import HEAD_TITLES, HEADS, VOTES
 from aekd_tf.outputs import squashing
 from aekd_tf.refusals import refusal
@@ -22,7 +23,7 @@ from aekd_tf.teachers.votes import accuracies, errors, of_labels, vote_scores
 
 
 class TeacherEnsemble:
-    """M trained models, which run in inference mode only.
+    """Runs M trained models in inference mode, and counts their votes.
 
     The ensemble is not a Keras layer, so that a model that holds it neither trains nor saves
     the teachers as its own.
@@ -42,11 +43,19 @@ class TeacherEnsemble:
         ValueError: no teacher; a teacher that is not a Keras model, that was never built, or
             that ends in a softmax or sigmoid; an unknown vote.
 
-    Example:
+    Example::
 
-        ensemble = TeacherEnsemble([teacher_a, teacher_b, teacher_c])
-        classes = ensemble.predict(images).argmax(-1)
-        ensemble.evaluate(images, labels)["majority_vote"]
+        import keras
+        import numpy as np
+        from aekd_tf import TeacherEnsemble
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(20, 4), np.random.randint(0, 3, 20)
+        ensemble = TeacherEnsemble([network(), network(), network()])
+        print(ensemble.predict(x).argmax(-1).shape)  # (20,)
+        print(sorted(ensemble.evaluate(x, y)))  # ['majority_vote', 'mean_probability', 'teachers']
     """
 
     def __init__(
@@ -71,6 +80,12 @@ class TeacherEnsemble:
         self._pending = pending and any(model.variables for model in models)
         self._forwards, self._among_others = Forwards(), False
         self.traced_logits = tf.function(self.logits, autograph=False)
+
+    def _shown(self) -> dict[str, Any]:
+        vote, head = Words(repr(self.vote)), Words(repr(self.head))
+        return {"teachers": counted(self, "model"), "vote": vote, "head": head}
+
+    __repr__ = repr_of
 
     @property
     def pending(self) -> bool:

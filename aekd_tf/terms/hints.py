@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from aekd_tf import losses, weightings
 from aekd_tf.keras_private import flatten_layers
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.names import AS_OUTPUTS, HINT_LOSSES
 from aekd_tf.refusals import refusal
 
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class Hints:
-    """The feature maps that are compared, and how.
+    """Names the feature maps that are compared, and says how.
 
     Maps are `[B, h, w, c]` of images, `[B, t, c]` of sequences or vectors `[B, c]`.
 
@@ -40,6 +41,22 @@ class Hints:
     Raises:
         ValueError: an empty name, `first_epoch` or `pooling` below 1, an unknown loss or
             activation.
+
+    Example::
+
+        import keras
+        import numpy as np
+        from aekd_tf import EnsembleDistiller, Hints
+
+        def network(width):
+            hidden = keras.layers.Dense(width, activation="relu", name="hidden")
+            return keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(3)])
+
+        hints = {"hints": Hints("hidden"), "hint_weight": 1.0, "weighting": "average"}
+        distiller = EnsembleDistiller(network(5), [network(8), network(8)], **hints)
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x, y = np.random.rand(20, 4), np.random.randint(0, 3, 20)
+        print("hint_loss" in distiller.fit(x, y, verbose=0).history)  # True
     """
 
     def __init__(
@@ -70,6 +87,11 @@ class Hints:
         if not (activation is None or callable(activation)):
             check_activation(activation)
         self.activation = activation
+
+    def _shown(self) -> dict[str, Any]:
+        return {"teachers": None if self.teachers == self.student else self.teachers}
+
+    __repr__ = repr_of
 
     @property
     def regressed(self) -> bool:
@@ -164,6 +186,13 @@ def hint_loss(teacher_features: tf.Tensor, regressed: tf.Tensor) -> tf.Tensor:
 
     Returns:
         `[B]` float32, one value per example.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import hint_loss
+
+        print(hint_loss(np.ones((2, 4, 4, 8)), np.zeros((2, 4, 4, 8))).numpy())  # [0.5 0.5]
     """
     difference = tf.cast(teacher_features, tf.float32) - tf.cast(regressed, tf.float32)
     return tf.reduce_mean(tf.square(difference), list(range(1, difference.shape.rank))) / 2

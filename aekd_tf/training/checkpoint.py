@@ -35,7 +35,7 @@ def save(path: str, content: dict[str, Any], arrays: Sequence[np.ndarray]) -> No
     """
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
-    named = {f"array_{index}": array for index, array in enumerate(arrays)}
+    named: dict[str, Any] = {f"array_{index}": array for index, array in enumerate(arrays)}
     np.savez(buffer, content=text, **named)
     payload = buffer.getvalue()
     with files.replacing(path, previous(path)) as temporary, open(temporary, "wb") as file:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import keras
 import tensorflow as tf
@@ -19,6 +19,13 @@ from aekd_tf.keras_private import (
     loss_tracker,
 )
 from aekd_tf.training.replicas import batch_size, num_replicas, summed
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def signed_as(method: Callable[..., Any]) -> Callable[[Method], Method]:
+    """Shows a method with the signature of Keras's own; type checkers see it as it is."""
+    return cast("Callable[[Method], Method]", functools.wraps(method, assigned=()))
 
 
 class GlobalBatch(BuiltFromOneReplica):
@@ -131,7 +138,7 @@ class GlobalBatch(BuiltFromOneReplica):
         """Returns the variables of other models that a step uses, by name, for `_check_scope`."""
         return {}
 
-    @functools.wraps(keras.Model.fit, assigned=())
+    @signed_as(keras.Model.fit)
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`, but first refuses what several replicas cannot do."""
         assert_compiled(self, "fit")

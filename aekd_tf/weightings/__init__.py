@@ -13,10 +13,28 @@ from aekd_tf.weightings.base import Weighting, check_interface
 from aekd_tf.weightings.ca_mkd import CAMKDWeighting
 from aekd_tf.weightings.cross_entropy import CrossEntropyWeighting
 from aekd_tf.weightings.ebkd import EBKDWeighting
+from aekd_tf.weightings.fixed import FixedWeighting
 from aekd_tf.weightings.mtkd import MTKDWeighting
 from aekd_tf.weightings.random import RandomWeighting
+from aekd_tf.weightings.smoothed import Smoothed
 from aekd_tf.weightings.stacked import StackedWeighting
 from aekd_tf.weightings.uniform import UniformWeighting
+
+__all__ = [
+    "AdaptiveWeighting",
+    "AutoWeighting",
+    "CAMKDWeighting",
+    "CrossEntropyWeighting",
+    "EBKDWeighting",
+    "FixedWeighting",
+    "MTKDWeighting",
+    "RandomWeighting",
+    "Smoothed",
+    "StackedWeighting",
+    "UniformWeighting",
+    "Weighting",
+    "get",
+]
 
 _MADE_BY: dict[str, Callable[[], Weighting]] = {
     "auto": AutoWeighting,
@@ -44,6 +62,12 @@ def get(identifier: str | Weighting) -> Weighting:
     Raises:
         ValueError: unknown name; the message lists the names. A subclass that overrides
             something else than `weights`, or needs what no step knows.
+
+    Example::
+
+        from aekd_tf import weightings
+
+        print(weightings.get("mgda"))  # AdaptiveWeighting(tolerance=1.0)
     """
     if isinstance(identifier, Weighting):
         check_interface(identifier)

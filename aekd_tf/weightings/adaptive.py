@@ -22,7 +22,9 @@ from aekd_tf.weightings.reference import residuals
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class AdaptiveWeighting(Weighting):
-    r"""Weights from the program of AE-KD (Eq. 10 and 13), with a choice of its reference.
+    r"""Weights teachers by the program of AE-KD (Eq. 10 and 13), with a choice of its reference.
+
+    The weights solve::
 
         minimize  1/2 || sum_m w_m r_m ||^2   subject to  sum_m w_m = 1,  0 <= w_m <= C
 
@@ -30,7 +32,7 @@ class AdaptiveWeighting(Weighting):
     finds the combination of teachers closest to what the student says now. Teachers that say
     little are close to a student early in training, and get the weight.
 
-    With an anchor a > 0 the truth y takes a share of the student's place:
+    With an anchor a > 0 the truth y takes a share of the student's place::
 
         r_m = (1 - a) f(s) + a y - f(z_m)
 
@@ -62,6 +64,17 @@ class AdaptiveWeighting(Weighting):
         ValueError: a tolerance outside (0, 1], an anchor outside [0, 1], a temperature that is
             not above 0, an unknown solver, batch gradient or `anchor_to`; in training, no labels
             to anchor to.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import AdaptiveWeighting, Signals
+
+        # The second teacher's gradient is twice as long, at a right angle to the first's.
+        signals = Signals(live=np.ones(2, bool), gram=np.array([[1.0, 0.0], [0.0, 4.0]]))
+        weights, diagnostics = AdaptiveWeighting(tolerance=1.0)(signals)
+        print(weights.numpy().round(2))  # [0.8 0.2]
+        # In training: EnsembleDistiller(student, teachers, weighting=AdaptiveWeighting(0.6))
 
     Reference:
         Du et al., "Agree to Disagree", NeurIPS 2020. For `anchor=1`: Breiman, "Stacked
@@ -179,6 +192,9 @@ class AdaptiveWeighting(Weighting):
         weights = tf.math.divide_no_nan(weights * longest, tf.where(lengths > 0, lengths, longest))
         total = tf.reduce_sum(weights, -1, keepdims=True)
         return tf.where((total > 0) & tf.math.is_finite(total), weights / total, uniform), gap
+
+    def _shown(self) -> dict[str, Any]:
+        return {**self._settings.given(), "batch_gradient": self._given_batch_gradient}
 
     def get_config(self) -> dict[str, Any]:
         return {

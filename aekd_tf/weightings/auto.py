@@ -18,8 +18,9 @@ TRUTHS = {"agreed": "labels that teachers agree on", "vote": "teachers' vote"}
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class AutoWeighting(Weighting):
-    """`"auto"`: stacked if `fit` has validation data, else anchored to the vote.
+    """Chooses a weighting: stacked if `fit` has validation data, else anchored to the vote.
 
+    It is the default, `weighting="auto"`.
     With labeled validation data it is `StackedWeighting(anchor_to="agreed")`, without labels
     `StackedWeighting(anchor_to="vote")`. Without validation data, and with `train_on_batch`, it is
     `AdaptiveWeighting(anchor=1.0, anchor_to="vote")`. A choice of stacked weights is kept.
@@ -32,6 +33,25 @@ class AutoWeighting(Weighting):
     Attributes:
         chosen: the weighting in use.
         reason: why, in one line.
+
+    Raises:
+        ValueError: a tolerance outside (0, 1].
+
+    Example::
+
+        import keras
+        import numpy as np
+        from aekd_tf import EnsembleDistiller
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(60, 4), np.random.randint(0, 3, 60)
+        distiller = EnsembleDistiller(network(), [network(), network()])
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        distiller.fit(x[:40], y[:40], validation_data=(x[40:], y[40:]), verbose=0)
+        print(distiller.weighting.reason)  # there are validation data
+        print(distiller.weighting.values.shape)  # (3, 2)
     """
 
     shared = True
@@ -85,6 +105,11 @@ class AutoWeighting(Weighting):
 
     def weights(self, signals: Signals) -> Any:
         return self.chosen.weights(signals)
+
+    def _shown(self) -> dict[str, Any]:
+        first = anchored_to_vote(self.tolerance).get_config()
+        chosen = None if self.chosen.get_config() == first else self.chosen
+        return {"chosen": chosen}
 
     def get_config(self) -> dict[str, Any]:
         return {

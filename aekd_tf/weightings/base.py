@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.refusals import refusal
 from aekd_tf.signals import FIELDS, Signals
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Weighting:
-    """Base of all weightings; a subclass overrides `weights`.
+    """Weights the teachers: the base of all weightings, whose subclasses override `weights`.
+
+    A distiller calls it at every step with the `Signals` of the batch.
 
     Attributes:
         needs: names of the fields of `Signals` that `weights` reads.
@@ -31,13 +34,20 @@ class Weighting:
             A top-k cache is right at one temperature alone.
         values: weights `[M]`, or `[K, M]` by class, that are the same in all steps; None otherwise.
 
-    Example:
+    Example::
 
-        class Surest(Weighting):
+        import numpy as np
+        import tensorflow as tf
+        from aekd_tf import Signals, Weighting
+
+        class Closest(Weighting):  # teachers that the student agrees with
             needs = ("losses",)
-
             def weights(self, signals):
                 return tf.nn.softmax(-signals.batch_mean(signals.losses))
+
+        signals = Signals(live=np.ones(2, bool), losses=np.array([[0.0], [2.0]]))
+        weights, diagnostics = Closest()(signals)
+        print(weights.numpy().round(2))  # [0.88 0.12]
     """
 
     needs: tuple[str, ...] = ("gram",)
@@ -131,9 +141,10 @@ class Weighting:
 
     @property
     def description(self) -> str:
-        """Returns the weighting's name and settings, for messages."""
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
+        """Returns the weighting's name and its settings that are not the default, for messages."""
+        return repr(self)
+
+    __repr__ = repr_of
 
     def attach(self, steps: Callable[[], Any]) -> None:
         """Prepares the weighting for training, in a distiller's scope.

@@ -12,7 +12,9 @@ from aekd_tf.weightings.confidence import all_but, check_head, cross_entropies, 
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class CAMKDWeighting(Weighting):
-    """`"ca_mkd"`: each example trusts the teachers that give its label a high probability.
+    """Trusts, per example, the teachers that give its label a high probability (`"ca_mkd"`).
+
+    The weight of teacher k on example x is::
 
         w_k(x) = (1 - softmax_k CE_k(x)) / (M - 1)
 
@@ -25,6 +27,16 @@ class CAMKDWeighting(Weighting):
 
     Raises:
         ValueError: in training, no labels, or outputs that are not classes.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import CAMKDWeighting, Signals
+
+        outputs = np.array([[[2.0, 0.0]], [[0.0, 2.0]]])  # 2 teachers, 1 example, 2 classes
+        signals = Signals(live=np.ones(2, bool), teacher_outputs=outputs, labels=np.array([0]))
+        weights, diagnostics = CAMKDWeighting()(signals)
+        print(weights[:, 0].numpy().round(2))  # [0.88 0.12]
 
     Reference:
         Zhang et al., "Confidence-Aware Multi-Teacher Knowledge Distillation", ICASSP 2022.

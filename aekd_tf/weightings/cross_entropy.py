@@ -14,7 +14,9 @@ from aekd_tf.weightings.confidence import cross_entropies, softmax_among
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class CrossEntropyWeighting(Weighting):
-    """`"cross_entropy"`: a softmax over teachers of minus their cross-entropy with the labels.
+    """Weights teachers by a softmax of minus their cross-entropy with labels (`"cross_entropy"`).
+
+    The weight of teacher k is::
 
         w_k = exp(-CE_k) / sum_j exp(-CE_j)
 
@@ -31,6 +33,16 @@ class CrossEntropyWeighting(Weighting):
 
     Raises:
         ValueError: in training, no labels, or outputs that are neither classes nor labels.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import CrossEntropyWeighting, Signals
+
+        outputs = np.array([[[2.0, 0.0]], [[0.0, 2.0]]])  # 2 teachers, 1 example, 2 classes
+        signals = Signals(live=np.ones(2, bool), teacher_outputs=outputs, labels=np.array([0]))
+        weights, diagnostics = CrossEntropyWeighting()(signals)
+        print(weights.numpy().round(2))  # [0.88 0.12]
 
     Reference:
         A softmax of minus a loss weights experts in Freund and Schapire, "A Decision-Theoretic

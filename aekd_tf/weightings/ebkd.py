@@ -12,7 +12,9 @@ from aekd_tf.weightings.confidence import all_but, entropies
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class EBKDWeighting(Weighting):
-    """`"ebkd"`: each example trusts the teachers that are sure of their answer; no labels.
+    """Trusts, per example, the teachers that are sure of their answer, without labels (`"ebkd"`).
+
+    The weight of teacher k on example x is::
 
         w_k(x) = (1 - H_k(x) / sum_j H_j(x)) / (M - 1)
 
@@ -24,6 +26,16 @@ class EBKDWeighting(Weighting):
 
     Raises:
         ValueError: in training, outputs that are not classes.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import EBKDWeighting, Signals
+
+        outputs = np.array([[[5.0, 0.0]], [[1.0, 0.0]]])  # 2 teachers, 1 example, 2 classes
+        signals = Signals(live=np.ones(2, bool), teacher_outputs=outputs)
+        weights, diagnostics = EBKDWeighting()(signals)
+        print(weights[:, 0].numpy().round(2))  # [0.94 0.06]
 
     Reference:
         Kwon et al., "Adaptive Knowledge Distillation Based on Entropy", ICASSP 2020.

@@ -19,7 +19,7 @@ from aekd_tf.weightings.stacking import accuracy_weights, stacked_weights
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class FixedWeighting(Weighting):
-    """Weights that never change, given or chosen on held-out examples.
+    """Keeps weights that never change, given or chosen on held-out examples.
 
     Weights by class follow the example: it takes those of its label's class, or without labels
     those of the class that most teachers vote for.
@@ -34,10 +34,17 @@ class FixedWeighting(Weighting):
         ValueError: values of another shape, or off the simplex; weights for other numbers of
             teachers or classes than there are.
 
-    Example:
+    Example::
 
-        weighting = FixedWeighting.stacked(teachers, (held_out_x, held_out_y))
-        EnsembleDistiller(student, teachers, weighting=weighting)
+        import numpy as np
+        from aekd_tf import FixedWeighting
+
+        labels = np.array([0, 1, 0, 1])  # of held-out examples
+        good = np.eye(2)[labels]
+        outputs = 5 * np.stack([good, good[::-1]])  # [2 teachers, 4 examples, 2 classes]
+        weighting = FixedWeighting.stacked(outputs, labels, tolerance=0.9, per_class=False)
+        print(weighting.values)  # [0.9 0.1]
+        print(FixedWeighting([0.5, 0.5]))  # FixedWeighting(values=[0.5, 0.5])
     """
 
     shared = True
@@ -82,7 +89,7 @@ class FixedWeighting(Weighting):
     ) -> FixedWeighting:
         r"""Returns the weights whose mixture of teachers is closest to the truth on held-out data.
 
-        Solves, over all held-out examples x and once for every class c,
+        Solves, over all held-out examples x and once for every class c::
 
             minimize  1/2 w' (sum_{x in c} r(x) r(x)' + prior * mean_x r(x) r(x)') w
             subject to  sum_m w_m = 1,  0 <= w_m <= C       with  r_m = y - f(z_m)

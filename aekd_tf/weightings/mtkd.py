@@ -14,7 +14,9 @@ from aekd_tf.weightings.confidence import log_softmax, softmax_among
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class MTKDWeighting(Weighting):
-    """`"mtkd"`: the mean of CA-MKD's weights and of those by distance from the student.
+    """Averages the weights of CA-MKD and weights by distance from the student (`"mtkd"`).
+
+    The weight of teacher k on example x is::
 
         w_k(x) = 1/2 w_k^CA-MKD(x) + 1/2 softmax_k KL(p_k || p_student)
 
@@ -26,6 +28,21 @@ class MTKDWeighting(Weighting):
 
     Raises:
         ValueError: in training, no labels, or outputs that are not classes.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import MTKDWeighting, Signals
+
+        signals = Signals(
+            live=np.ones(2, bool),
+            teacher_outputs=np.array([[[2.0, 0.0]], [[0.0, 2.0]]]),  # 2 teachers, 1 example
+            student_outputs=np.array([[0.0, 0.0]]),
+            labels=np.array([0]),
+            temperature=4.0,
+        )
+        weights, diagnostics = MTKDWeighting()(signals)
+        print(weights[:, 0].numpy().round(2))  # [0.69 0.31]
 
     Reference:
         Yang et al., "Multi-Teacher Knowledge Distillation with Reinforcement Learning for Visual

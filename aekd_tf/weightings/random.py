@@ -15,7 +15,9 @@ from aekd_tf.weightings.base import Weighting
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class RandomWeighting(Weighting):
-    """`"random"`: one live teacher teaches each step, all of them equally often.
+    """Lets one live teacher teach each step, all of them equally often (`"random"`).
+
+    The weights are::
 
         w = e_k,  k uniform on the live teachers
 
@@ -32,6 +34,14 @@ class RandomWeighting(Weighting):
 
     Raises:
         ValueError: a seed that is not such an integer.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import RandomWeighting, Signals
+
+        weights, diagnostics = RandomWeighting(seed=1)(Signals(live=np.ones(3, bool)))
+        print(weights.numpy())  # [0. 0. 1.]
 
     Reference:
         Fukuda et al., "Efficient Knowledge Distillation from an Ensemble of Teachers",

@@ -23,12 +23,14 @@ _INNER = "inner_"
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class Smoothed(Weighting):
-    """An exponential moving average over steps of another weighting's weights.
+    """Averages another weighting's weights exponentially over steps.
+
+    The weights of step t are::
 
         v_t = decay v_{t-1} + (1 - decay) w_t,  v_1 = w_1
 
     It takes the noise of small batches out of the weights `w_t`, and is as late as it is smooth:
-    about `1 / (1 - decay)` steps. It cannot mend weights that are wrong on average.
+    about `1 / (1 - decay)` steps. It cannot fix weights that are wrong on average.
 
     A teacher that is left out of a batch keeps its smoothed weight, which the others share on
     that batch. Validation takes the average up to now, and the batch's weights as the latest,
@@ -43,6 +45,19 @@ class Smoothed(Weighting):
     Raises:
         ValueError: a decay outside [0, 1); in training, an inner weighting per example.
         TypeError: not a `Weighting`.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import CrossEntropyWeighting, Signals, Smoothed
+
+        weighting = Smoothed(CrossEntropyWeighting(), decay=0.9)
+        batch = {"live": np.ones(2, bool), "labels": np.array([0])}
+        outputs = np.array([[[2.0, 0.0]], [[0.0, 2.0]]])  # 2 teachers, 1 example, 2 classes
+        weights, diagnostics = weighting(Signals(**batch, teacher_outputs=outputs))
+        print(weights.numpy().round(2))  # [0.88 0.12]
+        signals = Signals(**batch, teacher_outputs=outputs[::-1], state=diagnostics["state"])
+        print(weighting(signals)[0].numpy().round(2))  # [0.8 0.2]
     """
 
     def __init__(self, weighting: Weighting, decay: Any = 0.9):
@@ -124,9 +139,8 @@ class Smoothed(Weighting):
     def check_values(self, signals: Signals) -> None:
         self.weighting.check_values(self._inner(signals))
 
-    @property
-    def description(self) -> str:
-        return f"Smoothed({self.weighting.description}, decay={self.decay!r})"
+    def _shown(self) -> dict[str, Any]:
+        return self._settings.given()
 
     def get_config(self) -> dict[str, Any]:
         return {

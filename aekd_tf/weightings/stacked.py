@@ -19,8 +19,9 @@ from aekd_tf.weightings.stacking import stacked_weights
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class StackedWeighting(Weighting):
-    """`"stacked"`: `FixedWeighting.stacked` on the validation data of `fit`.
+    """Chooses weights once, by `FixedWeighting.stacked` on the validation data of `fit`.
 
+    `weighting="stacked"` stands for it.
     The program is solved once, before the first step, and the weights are saved with the model.
     A later `fit` keeps them. The student's figures on the validation data are then not
     independent of the weights, so report those on a test set. Teachers that were trained on the
@@ -35,6 +36,22 @@ class StackedWeighting(Weighting):
 
     Raises:
         ValueError: a setting out of range; in `fit`, no validation data.
+
+    Example::
+
+        import keras
+        import numpy as np
+        from aekd_tf import EnsembleDistiller, weightings
+
+        def network():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+        x, y = np.random.rand(60, 4), np.random.randint(0, 3, 60)
+        weighting = weightings.StackedWeighting(tolerance=0.8)
+        distiller = EnsembleDistiller(network(), [network(), network()], weighting=weighting)
+        distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        distiller.fit(x[:40], y[:40], validation_data=(x[40:], y[40:]), verbose=0)
+        print(weighting.values.shape)  # (3, 2)
     """
 
     shared = True

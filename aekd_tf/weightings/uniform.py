@@ -15,7 +15,7 @@ from aekd_tf.weightings.base import Weighting, uniform_among
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class UniformWeighting(Weighting):
-    """Equal weights: AVER, the plain average of the teachers' losses (Eq. 2).
+    """Weights all teachers equally: AVER, the plain average of their losses (Eq. 2).
 
     Args:
         average: `"losses"`, or `"outputs"`, which is short for the distillation loss
@@ -25,6 +25,16 @@ class UniformWeighting(Weighting):
 
     Raises:
         ValueError: an unknown `average`.
+
+    Example::
+
+        import numpy as np
+        from aekd_tf import Signals, UniformWeighting
+
+        # The third teacher's outputs are not finite on this batch.
+        signals = Signals(live=np.array([True, True, False]))
+        weights, diagnostics = UniformWeighting()(signals)
+        print(weights.numpy())  # [0.5 0.5 0. ]
     """
 
     needs = ()

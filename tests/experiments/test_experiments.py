@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aekd_tf import data
-from aekd_tf.experiments.run import students
+from aekd_tf.experiments.run import students, teachers
 from aekd_tf.training.optimizer import SGDWithL2
 from tools import small_command, tiny_imagenet
 from tools.commands import SMALL, Done, call
@@ -40,6 +40,17 @@ def finished(tmp_path_factory):
     process = Done(started.returncode, output, errors)
     assert process.returncode == 0, process.stderr
     return directory, process
+
+
+def test_a_plan_of_many_teachers_stays_on_a_line(tmp_path):
+    names = [f"resnet8_{m}" for m in range(25)]
+    files = [teachers.Teacher(n, str(tmp_path / n), "resnet8", {"epochs": 30}) for n in names]
+    (line,) = teachers.describe(files, 1000)
+    shown = "resnet8_0, resnet8_1, ..., resnet8_24"
+    assert line == f"training 25 teachers, 30000 steps each: {shown}"
+    assert len(line) <= 80
+    (line,) = teachers.describe(files[:4], 1)
+    assert line.endswith(": resnet8_0, resnet8_1, resnet8_2, resnet8_3")
 
 
 def test_run_is_clean_and_says_its_plan(finished):

@@ -177,6 +177,11 @@ def test_averaged_outputs_by_an_adaptive_weighting():
 def test_public_names():
     assert [aekd_tf.losses.get(name).name for name in DISTILLATION_LOSSES] == [*DISTILLATION_LOSSES]
     assert aekd_tf.losses.get("kl").name == "kl"
+    classes = [losses.KL, losses.BinaryKL, losses.MSE, losses.Cosine, losses.DKD]
+    for kind in (*classes, losses.AveragedOutputs):
+        loss = kind()
+        assert losses.get(loss) is loss
+        assert type(losses.get(kind.name)) is kind
     assert aekd_tf.weightings.get("aekd").tolerance == pytest.approx(0.6)
     assert {"losses", "weightings", "Signals", "DistillationLoss"} <= set(aekd_tf.__all__)
 

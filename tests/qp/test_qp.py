@@ -255,6 +255,14 @@ def test_many_teachers(generator, size, cap):
     assert gap.max() < 1e-4
 
 
+def test_the_solution_has_names_and_unpacks():
+    solution = aekd_tf.solve_capped_simplex_qp(tf.eye(3))
+    assert isinstance(solution, aekd_tf.QPSolution)
+    weights, gap, iterations = solution
+    assert (weights is solution.weights, gap is solution.gap) == (True, True)
+    assert (weights.shape, iterations.dtype) == ((3,), tf.int32)
+
+
 def test_no_gradient_flows():
     gram = tf.Variable(np.diag([1.0, 2.0, 3.0, 4.0]))
     cap = tf.Variable(0.6, dtype=tf.float64)

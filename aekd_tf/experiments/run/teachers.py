@@ -26,6 +26,9 @@ from aekd_tf.training.global_batch import SupervisedModel
 from aekd_tf.training.heads import HEADS
 from aekd_tf.training.stop import SIGNALS
 
+# A plan lists up to so many teachers in full.
+LISTED = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -265,8 +268,11 @@ def describe(files: list[Teacher], steps: int) -> list[str]:
         lines.append(f"reusing {len(files) - len(missing)} teachers found on disk")
     if missing:
         epochs = missing[0].settings["epochs"] if missing[0].settings else 0
-        names = ", ".join(teacher.name for teacher in missing)
-        lines.append(f"training {len(missing)} teachers, {epochs * steps} steps each: {names}")
+        names = [teacher.name for teacher in missing]
+        if len(names) > LISTED:
+            names[2:-1] = ["..."]
+        listed = ", ".join(names)
+        lines.append(f"training {len(missing)} teachers, {epochs * steps} steps each: {listed}")
     return lines
 
 
