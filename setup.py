@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20,<2.22"],
+        "docs": ["ai-edge-litert>=2.1", "furo>=2025.9", "myst-nb>=1.3", "sphinx>=8.2"],
         "evidence": ["mnist1d>=0.0.2.post1"],
         "export": EXPORT,
         "test": [

@@ -112,9 +112,9 @@ def required():
 def test_the_floor_is_that_of_setup():
     lines = (ROOT / "tests" / "floor.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    tools = {"build", "hypothesis", "mnist1d", "mypy", "pytest", "pytest-xdist", "ruff"}
+    tools = {"build", "furo", "hypothesis", "mnist1d", "mypy", "myst-nb", "pytest"}
+    tools |= {"pytest-xdist", "ruff", "setuptools", "sphinx"}
     known = {name: least for name, least in required().items() if name not in tools}
-    del known["setuptools"]
     assert set(pins) == set(known)
     for name, least in known.items():
         assert pins[name] == least or re.fullmatch(rf"{re.escape(least)}(\.0)+", pins[name]), name

@@ -1,29 +1,29 @@
-"""What docs/weightings.md prints runs as printed, and its table is what the code does."""
+"""The overview of weightings is complete, and its table is what the code does."""
 
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
-from test_docs import blocks
+import pytest
+from pages import names_of, text_of
 
 import aekd_tf
-from aekd_tf import CrossEntropyWeighting, weightings
+from aekd_tf import CrossEntropyWeighting, EnsembleDistiller, weightings
 from aekd_tf.names import WEIGHTINGS
 from tools.refused import refused
 from tools.weightings import signals
 
-PAGE = (Path(__file__).parents[2] / "docs" / "weightings.md").read_text(encoding="utf-8")
-ROWS = re.findall(r'^\| `"(\w+)"` \| (.+?) \| (.+?) \| (.+?) \|$', PAGE, re.M)
+PAGE = text_of("weightings.md")
+ROWS = re.findall(
+    r'^\| \[`"(\w+)"`\]\(weightings/\1\.md\) \| (.+?) \| (.+?) \| (.+?) \|$', PAGE, re.M
+)
 
 
-def test_examples_run_one_after_the_other():
-    count = PAGE.count("```python")
-    assert count == PAGE.count("```") / 2
-    names = {"__name__": "page"}
-    for number, block in enumerate(blocks(PAGE)[:count], 1):
-        exec(compile(block, f"<block {number} of weightings.md>", "exec"), names)
-    made = names["distiller"]  # of the weighting that remembers
+@pytest.mark.xdist_group("pages")
+def test_the_state_of_a_weighting_of_your_own_turns():
+    names = names_of("how/own_weighting.md")
+    networks = [names["network"]() for _ in range(4)]
+    made = EnsembleDistiller(networks[0], networks[1:], weighting=names["Turns"]())
     made.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True
     )
@@ -33,14 +33,15 @@ def test_examples_run_one_after_the_other():
         assert [float(logs[f"teacher_weight_{m}"]) for m in range(3)] == np.eye(3)[turn].tolist()
 
 
-def test_all_names_have_a_section_and_a_row():
-    assert [name for name, *_ in ROWS] == sorted(WEIGHTINGS, key=[r[0] for r in ROWS].index)
-    sections = "".join(re.findall(r"^## (.+)$", PAGE, re.M))
-    assert set(re.findall(r'"(\w+)"', sections)) == {name for name, *_ in ROWS} == set(WEIGHTINGS)
-    assert "`Smoothed`" in sections
-    assert set(re.findall(r"aekd_tf\.(\w+)\(", PAGE)) <= set(aekd_tf.__all__)
+def test_all_names_have_a_row():
+    assert len(ROWS) == len(WEIGHTINGS)
+    assert {name for name, *_ in ROWS} == set(WEIGHTINGS)
+    for name in ("FixedWeighting", "Smoothed"):
+        assert f"[`{name}`](weightings/" in PAGE
+        assert name in aekd_tf.__all__
 
 
+@pytest.mark.xdist_group("pages")
 def test_the_table_is_what_the_code_does():
     for name, shape, reads, outputs in ROWS:
         weighting = weightings.get(name)

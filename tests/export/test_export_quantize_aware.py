@@ -98,11 +98,14 @@ def test_another_runtime_that_rounds_otherwise_is_found_out(made, tmp_path):
     """ONNX Runtime 1.20 computes the student exactly, 1.32 something else."""
     aware, x, _ = made
     path = tmp_path / "student.onnx"
+    message = ""
     try:
         report = export_student(aware, path, format="onnx", check_with=x)
     except ValueError as error:
-        assert "the ONNX file of student" in str(error)
-        assert "the file was removed" in str(error)
+        message = str(error)
+    if message:
+        assert "the ONNX file of student" in message
+        assert "the file was removed" in message
         assert list(tmp_path.iterdir()) == []
     else:
         assert report["largest_difference"] <= 1e-6
