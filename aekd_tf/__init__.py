@@ -1,4 +1,13 @@
-"""Adaptive ensemble knowledge distillation (AE-KD, NeurIPS 2020) for TensorFlow and Keras.
+"""Distills several trained Keras models into one small student, for TensorFlow and Keras.
+
+    distiller = EnsembleDistiller(student, teachers)
+    distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    distiller.fit(x, y, validation_data=(held_out_x, held_out_y))
+    export_student(student, "student.tflite", format="litert")
+
+The weighting decides how much each teacher counts: the default by held-out examples, `"aekd"` as
+in "Agree to Disagree" (NeurIPS 2020). `TeacherCache` computes the teachers' outputs once. In a
+terminal, `aekd-tf --help` lists the commands.
 
 Public names are imported on first use, so that `--help` answers without loading TensorFlow.
 """

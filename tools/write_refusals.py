@@ -31,8 +31,9 @@ Distillation that is set up wrongly often trains without an error, to a student 
 This package looks for such mistakes before the first step, and ends with one line. The checks run
 once, on the first batch. No step becomes slower, and nothing is updated before a refusal.
 
-This page lists all of these lines, with the reason for each. Words in capitals stand for names and
-values. Each error is a `ValueError`, unless another kind is named.
+This page lists these lines, with the reason for each. Beside them, a value of a wrong type or
+out of its range is refused. Words in capitals stand for names and values. Each error
+is a `ValueError`, unless another kind is named.
 
 `tools/write_refusals.py` writes this page from the messages in the code.
 """

@@ -106,7 +106,7 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
 
     Args:
         gram: `[..., M, M]`, symmetric positive semi-definite, float32 or float64; M is
-            static, from 1 to 256. Anything else is converted to float32.
+            static; tests go up to 256. Anything else is converted to float32.
         tolerance: the cap C in (0, 1], or `[..., M]`, one cap per teacher; some of these may be
             0. Caps must sum to at least 1. `C = 1/M` is the plain average, `C = 1` the
             minimum-norm point (MGDA).
