@@ -20,6 +20,7 @@ setup(
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["aekd_tf", "aekd_tf.*"]),
+    package_dir={"": "."},  # so that type checkers follow an editable installation
     package_data={"aekd_tf": ["py.typed"]},
     entry_points={"console_scripts": ["aekd-tf = aekd_tf.experiments.__main__:main"]},
     # The floors and ceilings are the versions that the tests were run with; tests/floor.txt.

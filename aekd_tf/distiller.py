@@ -38,6 +38,9 @@ from aekd_tf.training.before_training import ChecksBeforeTraining
 from aekd_tf.training.global_batch import signed_as
 from aekd_tf.weightings.base import Weighting, check_space
 
+# What the terms are made of.
+FIXED = ("weighting", "hints", "hint_weighting", "gradient_space")
+
 
 @keras.saving.register_keras_serializable("aekd_tf")
 class EnsembleDistiller(
@@ -221,16 +224,24 @@ class EnsembleDistiller(
         if student.built and (shape := known_input_shape(student)) is not None:
             self.build(shape)  # for callbacks that want a built model, and for load_weights
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED and "_terms" in self.__dict__:
+            raise refusal("fixed_attribute", name=name)
+        super().__setattr__(name, value)
+
     def _shown(self) -> dict[str, Any]:
-        shared, loss = self.hint_weighting is self.weighting, self.distillation_loss
+        shared, given = self.hint_weighting is self.weighting, self._settings.given()
+        beta = [value for name, value in given.items() if name.startswith("hint_weight")]
         return {
-            **self._settings.given(),
+            **given,
             "student": Words(f"<{self.student.name}>"),
             "teachers": counted(self._ensemble, "teacher"),
-            "temperature": Words(text(self._settings.given()["temperature"])),
-            "hint_weight": self.hint_weight,
+            "temperature": Words(text(given["temperature"])),
+            "hint_weight": beta if len(beta) > 1 else beta[0],
             "hint_weighting": None if shared else self.hint_weighting,
-            "distillation_loss": "kl" if repr(loss) == "KL()" else loss,
+            "distillation_loss": "kl"
+            if type(self.distillation_loss) is losses.KL
+            else self.distillation_loss,
             "output": self._output_name,
         }
 
@@ -342,11 +353,16 @@ class EnsembleDistiller(
 
     @signed_as(keras.Model.train_on_batch)
     def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
     ) -> Any:
         """Makes one step as `keras.Model.train_on_batch`, after the checks of `fit`."""
         self._check_before_training((x, y, sample_weight))
-        return super().train_on_batch(x, y, sample_weight, **kwargs)
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     @signed_as(keras.Model.evaluate)
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:

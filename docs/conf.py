@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -67,7 +68,8 @@ nb_output_stderr = "remove"  # TensorFlow's banner, progress bars
 
 def _quiet_kernel() -> str:
     """Returns a folder with a kernel "python3" that does not repeat stderr on the terminal."""
-    run = f"exec {sys.executable} -m ipykernel_launcher -f {{connection_file}} 2>/dev/null"
+    python = shlex.quote(sys.executable)
+    run = f"exec {python} -m ipykernel_launcher -f {{connection_file}} 2>/dev/null"
     spec = {"argv": ["sh", "-c", run], "display_name": "Python 3", "language": "python"}
     folder = Path(tempfile.mkdtemp()) / "kernels" / "python3"
     folder.mkdir(parents=True)

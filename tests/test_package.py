@@ -101,6 +101,26 @@ def test_a_command_refuses_a_flag_as_it_does_by_itself(capsys):
     assert capsys.readouterr().err.startswith("error: Unknown command line flag 'no_such_flag'")
 
 
+def test_a_reader_that_leaves_and_a_full_disk_are_no_faults():
+    program_of = f"{sys.executable} -u -m aekd_tf.experiments"
+    for command in (f"{program_of} --help | true", f"{program_of} digits --help | head -1"):
+        process = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+        )
+        assert (process.returncode, process.stderr) == (0, "")
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "aekd_tf.experiments", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: the text cannot be written (No space left on device)")
+    assert len(process.stderr.splitlines()) == 1
+
+
 def required():
     """Least versions by name that setup.py asks for."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
@@ -122,12 +142,23 @@ def test_the_floor_is_that_of_setup():
 
 def test_a_release_needs_one_version(tmp_path):
     tag = f"v{aekd_tf.__version__}"
-    assert check_release.faults(tag) == []
+    assert [fault for fault in check_release.faults(tag) if "Unreleased" not in fault] == []
     for name in check_release.PATTERNS:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))
+    log = f"# Changelog\n\n## [Unreleased]\n\n## [{aekd_tf.__version__}] - 2026-11-27\n\n- All.\n"
+    (tmp_path / "CHANGELOG.md").write_text(log)
     (tmp_path / "CITATION.cff").write_text("version: 9.9\n")
     assert check_release.faults(tag, tmp_path) == [
         f"CITATION.cff has version 9.9, but the tag is {tag}"
     ]
     assert len(check_release.faults("v9.9", tmp_path)) == 2
+    (tmp_path / "CITATION.cff").write_text(f'version: "{aekd_tf.__version__}"\n')
+    assert check_release.faults(tag, tmp_path) == []
+    for old, new, fault in [
+        ("## [Unreleased]", "## [Unreleased]\n\n- Something.", "changes under [Unreleased]"),
+        (" - 2026-", " - 2026-99-", "has no date"),
+        ("## [Unreleased]", "## [Unreleased]\n\n## [9.9.0] - 2030-01-01", "has version 9.9.0"),
+    ]:
+        (tmp_path / "CHANGELOG.md").write_text(log.replace(old, new))
+        assert fault in "".join(check_release.faults(tag, tmp_path))

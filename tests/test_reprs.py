@@ -27,6 +27,7 @@ from aekd_tf import (
     weightings,
 )
 from aekd_tf.data.folder import FolderSplit
+from aekd_tf.monitoring.reprs import repr_of
 from aekd_tf.names import DISTILLATION_LOSSES, WEIGHTINGS
 from tools.networks import classifier
 from tools.weightings import CASES
@@ -168,7 +169,7 @@ def test_signals_and_solutions_show_shapes():
 
     traced(tf.ones([2, 3]), tf.ones([2]))
     assert seen[0] == "QPSolution(weights=<float32 [?, 3]>, gap=<float32 [...]>, iterations=3)"
-    assert seen[1] == "AdaptiveWeighting(tolerance=<Variable>)"
+    assert seen[1] == "AdaptiveWeighting(tolerance=Variable(<float32 []>))"
 
 
 def test_data_sets():
@@ -251,3 +252,84 @@ def test_is_one_short_line(name):
     found = repr(CASES[name].make())
     assert "\n" not in found
     assert len(found) < 150
+
+
+def test_settings_that_change_are_shown_as_given_and_cost_no_operation():
+    schedule = keras.optimizers.schedules.CosineDecay(1.0, 9)
+    student, *teachers = [
+        keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, name="a"),
+                keras.layers.Dense(4, name="b"),
+                keras.layers.Dense(3),
+            ]
+        )
+        for _ in range(3)
+    ]
+    made = EnsembleDistiller(
+        student,
+        teachers,
+        weighting=weightings.AutoWeighting(tolerance=keras.Variable(0.7)),
+        hints=["a", "b"],
+        hint_weight=[1.0, schedule],
+        kd_weight=schedule,
+    )
+    text, graph = repr(made), tf.Graph()
+    assert f"hint_weight=[1.0, {DECAY}]" in text
+    assert f"kd_weight={DECAY}" in text
+    assert "weighting=AutoWeighting(tolerance=Variable(0.7))" in text
+    with graph.as_default():
+        traced = repr(made)
+    assert traced == text.replace("Variable(0.7)", "Variable(<float32 []>)")
+    assert graph.get_operations() == []
+
+
+def test_a_loss_of_the_user_s_is_no_default():
+    own = type("KL", (DistillationLoss,), {"call": lambda self, t, s: tf.reduce_mean(t - s, -1)})
+    made = EnsembleDistiller(classifier(9), CachedTeachers(2), distillation_loss=own())
+    assert repr(made).endswith("distillation_loss=KL())")
+
+
+class Held:
+    """Holds what it is given, and shows it."""
+
+    def __init__(self, value=None, other=None):
+        self.value, self.other = value, other
+
+    __repr__ = repr_of
+
+
+class Delegating(Held):
+    """Passes what it does not have to what it holds, before `__init__`, too."""
+
+    def __getattr__(self, name):
+        return getattr(self.value, name)
+
+
+def test_nothing_is_too_deep_too_long_or_in_a_circle():
+    circle = Held()
+    circle.value = circle.other = [circle, circle]
+    assert repr(circle) == "Held(value=[<Held>, <Held>], other=[<Held>, <Held>])"
+    deep = []
+    for _ in range(60):
+        deep = [deep, deep]
+    assert len(repr(Held(deep))) < 10_000
+    weighting = AdaptiveWeighting()
+    for _ in range(300):
+        weighting = Smoothed(weighting)
+    assert len(repr(weighting)) < 10_000
+    assert repr(Held([0] * 10**7, b"0" * 10**8)) == (
+        "Held(value=[0, 0, 0, ... 10000000 in all], other=<bytes>)"
+    )
+
+
+def test_what_raises_is_shown_by_its_class():
+    assert repr(Delegating.__new__(Delegating)) == "<Delegating>"
+    assert repr(Delegating(Smoothed(AdaptiveWeighting(), decay=0.7))) == (
+        "Delegating(value=Smoothed(weighting=AdaptiveWeighting(), decay=0.7))"
+    )
+    broken = type("Broken", (), {"shape": property(lambda self: 1 / 0), "dtype": 3})()
+    assert repr(QPSolution(broken, 1, 2)) == "QPSolution(weights=<Broken>, gap=1, iterations=2)"
+    loud = type("Loud", (Held,), {"_shown": property(lambda self: 1 / 0)})
+    assert repr(loud(1)) == "Loud(value=1)"

@@ -28,6 +28,7 @@ from aekd_tf.checks import check_choice
 from aekd_tf.names import HEADS
 from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
+from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.teachers.identity import OutputsSource, TeacherSource
 from aekd_tf.terms.hints import Hints, listed
@@ -89,7 +90,7 @@ class TeacherCache(OfSource):
 
     def __init__(
         self,
-        directory: str,
+        directory: str | os.PathLike[str],
         dataset: Any,
         views: Views | None = None,
         batch_size: int = 64,
@@ -169,7 +170,7 @@ class TeacherCache(OfSource):
 
     def fill(
         self,
-        teachers: Sequence[keras.Model | str | np.ndarray],
+        teachers: Sequence[keras.Model | str | np.ndarray] | TeacherEnsemble,
         names: Sequence[str] | None = None,
         safe_mode: bool = True,
         progress: bool = True,

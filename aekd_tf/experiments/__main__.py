@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import aekd_tf
 from aekd_tf.experiments.command.main import main as run
+from aekd_tf.experiments.command.main import show
 
 COMMANDS = {
     "digits": "aekd_tf.experiments.digits",
@@ -35,11 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in COMMANDS:
         return run(importlib.import_module(COMMANDS[name]).COMMAND, rest)
     if name in ("--version", "-V"):
-        print(f"aekd-tf {aekd_tf.__version__}")
-        return 0
+        return show(f"aekd-tf {aekd_tf.__version__}")
     if name in ("--help", "-h", "help"):
-        print(_usage())
-        return 0
+        return show(_usage())
     given = f"unknown command {name!r}" if name else "a command is missing"
     print(f"error: {given}: choose one of these\n\n{_usage()}", file=sys.stderr)
     return 2

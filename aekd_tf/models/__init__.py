@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def names() -> list[str]:
 def create(
     name: str,
     num_classes: int,
-    input_shape: tuple[int, ...],
+    input_shape: Sequence[int],
     *,
     normalization: tuple[Any, Any] | None = None,
 ) -> keras.Model:
@@ -85,7 +86,7 @@ def create(
     return build(name=name, num_classes=num_classes, input_shape=tuple(input_shape), **arguments)
 
 
-def check_shape(name: str, input_shape: tuple[int, ...]) -> None:
+def check_shape(name: str, input_shape: Sequence[int]) -> None:
     """Raises ValueError, naming what the network takes, for inputs of another shape."""
     shape, of_signals = tuple(input_shape), _REGISTRY[name][0] == _OF_SIGNALS
     if len(shape) != (2 if of_signals else 3):

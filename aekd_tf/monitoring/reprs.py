@@ -1,36 +1,99 @@
 """Says in one line what an object is: its class, and its settings that are not the default.
 
-A class takes it by `__repr__ = repr_of`. Nothing here raises, whatever an object holds.
+A class takes it by `__repr__ = repr_of`. Nothing here raises, runs an operation, or takes long,
+whatever an object holds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-# Entries of a list or an array, and letters of a text, that are shown in full.
-_ENTRIES, _LETTERS = 8, 80
+# Entries of a list or an array, letters of a text, and values in all that are shown in full.
+_ENTRIES, _LETTERS, _VALUES = 8, 80, 100
 _MISSING: Any = object()
+_PLAIN = (bool, int, float, complex, type(None), type(...))
 
 
 class Words(str):
     """A text that is shown as it is, without quotation marks, even if it is the default."""
 
 
+class _Progress(threading.local):
+    """What is being shown: values inside of each other, and how many there were."""
+
+    def __init__(self) -> None:
+        self.within: list[int] = []
+        self.count = 0
+
+
+_PROGRESS = _Progress()
+
+
 def repr_of(thing: Any) -> str:
     """Returns `Name(setting=value, ...)` with the settings that differ from their default.
 
     A setting is an argument of the constructor, in its order. Its value is the entry in what
-    `thing._shown()` returns, else the attribute of that name, else the entry in `get_config()`.
-    `Words` that `_shown` has beside the arguments come last. Arrays of a named tuple are shown
-    by their shapes alone.
+    the method `_shown()` of its class returns, else the attribute of that name, else the entry
+    in `get_config()`. `Words` that `_shown` has beside the arguments come last. Arrays of a
+    named tuple are shown by their shapes alone.
     """
-    shown = _known(getattr(thing, "_shown", None))
-    if fields := getattr(thing, "_fields", None):
+    return _guarded(thing, _of_thing)
+
+
+def text(value: Any) -> str:
+    """Returns a value as short text: small ones as Python writes them, arrays by their shape."""
+    return _guarded(value, _text)
+
+
+def shape_of(value: Any) -> Any:
+    """Returns an array's dtype and shape as `Words`, and anything else as it is."""
+    with contextlib.suppress(Exception):
+        shape, dtype = value.shape, value.dtype
+        sizes = "..." if getattr(shape, "rank", 0) is None else ", ".join(map(_size, shape))
+        return Words(f"<{getattr(dtype, 'name', dtype)} [{sizes}]>")
+    return value
+
+
+def counted(things: Any, noun: str) -> Words:
+    """Returns a number, or how many things there are, as `<3 models>`; `<models>` if unknown."""
+    count = -1
+    with contextlib.suppress(Exception):
+        count = things if isinstance(things, int) else len(things)
+    if count < 0:
+        return Words(f"<{noun}s>")
+    return Words(f"<{count} {noun}{'' if count == 1 else 's'}>")
+
+
+def _guarded(value: Any, written: Callable[[Any], str]) -> str:
+    """Returns `written(value)`; the class alone for a value inside itself, or after many values."""
+    progress, short = _PROGRESS, f"<{type(value).__name__}>"
+    if not progress.within:
+        progress.count = 0
+    progress.count += 1
+    # A thing is shown by `text` and then by `repr_of`: the same one, not one inside itself.
+    inside = id(value) in progress.within[: -1 if written is _of_thing else None]
+    if inside or progress.count > _VALUES:
+        return short
+    progress.within.append(id(value))
+    try:
+        return written(value)
+    except Exception:
+        return short
+    finally:
+        progress.within.pop()
+
+
+def _of_thing(thing: Any) -> str:
+    method = getattr(type(thing), "_shown", None)
+    shown = _known(lambda: method(thing)) if callable(method) else {}
+    if isinstance(thing, tuple) and (fields := getattr(type(thing), "_fields", None)):
         shown = {name: shape_of(getattr(thing, name)) for name in fields}
     return _written(thing, shown, lambda name: _attribute(thing, name))
 
@@ -51,33 +114,6 @@ def _written(thing: Any, shown: Mapping[str, Any], attribute: Callable[[str], An
     return f"{type(thing).__name__}({', '.join(parts)})"
 
 
-def text(value: Any) -> str:
-    """Returns a value as short text: small ones as Python writes them, arrays by their shape."""
-    try:
-        return _text(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def shape_of(value: Any) -> Any:
-    """Returns an array's dtype and shape as `Words`, and anything else as it is."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is None or dtype is None:
-        return value
-    sizes = "..." if getattr(shape, "rank", 0) is None else ", ".join(map(_size, shape))
-    return Words(f"<{getattr(dtype, 'name', dtype)} [{sizes}]>")
-
-
-def counted(things: Any, noun: str) -> Words:
-    """Returns a number, or how many things there are, as `<3 models>`; `<models>` if unknown."""
-    count = -1
-    with contextlib.suppress(Exception):
-        count = things if isinstance(things, int) else len(things)
-    if count < 0:
-        return Words(f"<{noun}s>")
-    return Words(f"<{count} {noun}{'' if count == 1 else 's'}>")
-
-
 def _text(value: Any) -> str:
     kind = type(value)
     if isinstance(value, Words):
@@ -87,15 +123,9 @@ def _text(value: Any) -> str:
     if isinstance(value, np.generic):
         return repr(value.item())
     if isinstance(value, list) or kind is tuple:
-        inner = [text(each) for each in value]
-        if len(inner) > _ENTRIES:
-            inner = [*inner[:3], f"... {len(inner)} in all"]
-        if kind is not tuple:
-            return f"[{', '.join(inner)}]"
-        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+        return _sequence(value)
     if any(base.__name__ == "Variable" for base in kind.__mro__):
-        number = np.asarray(value.numpy())
-        return f"Variable({shape_of(number) if number.ndim else str(number)})"
+        return _variable(value)
     if isinstance(value, np.ndarray) and value.ndim and value.size <= _ENTRIES:
         return repr(value.tolist())
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -104,10 +134,28 @@ def _text(value: Any) -> str:
         return f"<{kind.__name__} {value.name!r}>"
     if inspect.isroutine(value) or isinstance(value, type):
         return value.__qualname__
-    if kind.__repr__ is not repr_of and hasattr(value, "get_config"):
+    if kind.__repr__ is repr_of or isinstance(value, _PLAIN):
+        return repr(value)
+    if hasattr(value, "get_config"):
         return _written(value, {}, lambda name: _MISSING)  # attributes may be anything
-    found = " ".join(repr(value).split())
-    return found if len(found) <= _LETTERS or kind.__repr__ is repr_of else f"<{kind.__name__}>"
+    return f"<{kind.__name__}>"
+
+
+def _sequence(values: list[Any] | tuple[Any, ...]) -> str:
+    inner = [text(each) for each in values[: _ENTRIES if len(values) <= _ENTRIES else 3]]
+    if len(values) > _ENTRIES:
+        inner.append(f"... {len(values)} in all")
+    if isinstance(values, list):
+        return f"[{', '.join(inner)}]"
+    return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+
+
+def _variable(variable: Any) -> str:
+    """Returns a variable's number if it is one that can be read, else its shape."""
+    tensorflow = sys.modules.get("tensorflow")
+    if len(variable.shape) or (tensorflow and not tensorflow.executing_eagerly()):
+        return f"Variable({shape_of(variable)})"
+    return f"Variable({np.asarray(variable.numpy())!s})"
 
 
 def _known(function: Any) -> Mapping[str, Any]:
@@ -127,7 +175,7 @@ def _attribute(thing: Any, name: str) -> Any:
 
 def _arguments(kind: type) -> dict[str, Any]:
     """Returns a class's constructor's arguments and their defaults."""
-    if fields := getattr(kind, "_fields", None):  # a named tuple
+    if issubclass(kind, tuple) and (fields := getattr(kind, "_fields", None)):
         return dict.fromkeys(fields, _MISSING)
     with contextlib.suppress(TypeError, ValueError):
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]

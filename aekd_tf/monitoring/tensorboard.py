@@ -55,7 +55,7 @@ class DistillationTensorBoard(keras.callbacks.Callback):
         # tensorboard --logdir=logs
     """
 
-    def __init__(self, log_dir: str, update_freq: int = 0):
+    def __init__(self, log_dir: str | os.PathLike[str], update_freq: int = 0):
         super().__init__()
         self.log_dir = os.fspath(log_dir)
         self.update_freq = update_freq

@@ -16,6 +16,11 @@ MODELS = {
         "Only a Keras model can be trained and saved by the distiller.",
         TypeError,
     ),
+    "fixed_attribute": Refusal(
+        "distiller.{name} is set when the distiller is made: make a new EnsembleDistiller with "
+        "{name}=..., around the same student",
+        "The losses of a distiller are made of it once, so a later value would change nothing.",
+    ),
     "not_teachers": Refusal(
         "teachers is a {kind}: give a list of keras.Model objects, a TeacherEnsemble or "
         "CachedTeachers",

@@ -67,7 +67,7 @@ class TeacherAdapter(keras.Model):
         input_size: tuple[int, int] | None = None,
         preprocessing: Callable[[Any], Any] | None = None,
         outputs: str = "logits",
-        class_map: Sequence[Any] | None = None,
+        class_map: Sequence[Any] | np.ndarray | None = None,
         output: str | int | None = None,
         inputs: str | int | None = None,
         **kwargs: Any,

@@ -193,8 +193,12 @@ class AdaptiveWeighting(Weighting):
         total = tf.reduce_sum(weights, -1, keepdims=True)
         return tf.where((total > 0) & tf.math.is_finite(total), weights / total, uniform), gap
 
+    def given_settings(self) -> dict[str, Any]:
+        """Returns what follows a variable or a schedule as it was given, else numbers."""
+        return self._settings.given()
+
     def _shown(self) -> dict[str, Any]:
-        return {**self._settings.given(), "batch_gradient": self._given_batch_gradient}
+        return {**self.given_settings(), "batch_gradient": self._given_batch_gradient}
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -107,9 +107,9 @@ class AutoWeighting(Weighting):
         return self.chosen.weights(signals)
 
     def _shown(self) -> dict[str, Any]:
-        first = anchored_to_vote(self.tolerance).get_config()
-        chosen = None if self.chosen.get_config() == first else self.chosen
-        return {"chosen": chosen}
+        if isinstance(self.chosen, AdaptiveWeighting) and self.chosen.anchor_temperature == 1:
+            return {**self.chosen.given_settings(), "chosen": None}
+        return {"chosen": self.chosen}
 
     def get_config(self) -> dict[str, Any]:
         return {

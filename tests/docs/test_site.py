@@ -28,7 +28,33 @@ def test_dead_links_and_what_is_loaded_from_the_network_are_found(tmp_path):
         "a.html links to search.js, which is not there",
         "b.html links to gone.html, which is not there",
         "b.html loads https://example.org/a.js",
-        "style.css loads from the network",
-        "style.css loads from the network",
+        "style.css loads //example.org/a.png",
+        "style.css loads https://example.org/font.css",
     ]
     assert check_site.faults(tmp_path / "empty") == [f"{tmp_path / 'empty'} has no page"]
+
+
+def test_every_way_to_load_or_to_lead_is_seen(tmp_path):
+    (tmp_path / "site").mkdir()
+    write(tmp_path, outside__txt="")
+    page = """<meta name="viewport"><a href="#viewport">a</a><a href="../outside.txt">b</a>
+<a href="http://[bad">c</a><img srcset="https://example.org/1.png 1x, gone.png 2x">
+<video poster="https://example.org/2.png"></video><object data="gone.svg"></object>
+<p style="background: URL('https://example.org/3.png')"></p>
+<style>@import "https://example.org/4.css";</style><svg><use xlink:href="#here"/></svg>"""
+    write(tmp_path / "site", a__html=page, b__css="p {background: url(gone.png)}")
+    found = check_site.faults(tmp_path / "site")
+    for part in (
+        "#viewport, which has no such place",
+        "../outside.txt, which is not there",
+        "http://[bad, which is none",
+        "loads https://example.org/1.png",
+        "links to gone.png, which is not there",
+        "loads https://example.org/2.png",
+        "links to gone.svg, which is not there",
+        "loads https://example.org/3.png",
+        "loads https://example.org/4.css",
+    ):
+        assert [fault for fault in found if fault.startswith("a.html") and part in fault], part
+    assert "b.css links to gone.png, which is not there" in found
+    assert len(found) == 10

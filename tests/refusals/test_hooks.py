@@ -9,7 +9,7 @@ import pytest
 
 from aekd_tf import EnsembleDistiller
 from aekd_tf.step import DistillationStep
-from tools.refused import CROSSENTROPY, X, Y, distiller, net
+from tools.refused import CROSSENTROPY, X, Y, distiller, net, refused
 
 L2 = 0.01
 
@@ -20,6 +20,23 @@ class Penalized(EnsembleDistiller):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         return loss + keras.ops.mean(keras.ops.square(y_pred))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weighting", "average"),
+        ("hints", "a"),
+        ("hint_weighting", None),
+        ("gradient_space", "parameters"),
+    ],
+)
+def test_what_the_losses_are_made_of_cannot_change(name, value):
+    given = distiller(net(1))
+    before = getattr(given, name)
+    with refused(f"distiller.{name} is set when the distiller is made"):
+        setattr(given, name, value)
+    assert getattr(given, name) is before
 
 
 def regularized():

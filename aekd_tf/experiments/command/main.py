@@ -46,8 +46,7 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
     try:
         config = command.parse(sys.argv[1:] if arguments is None else arguments)
         if config is None:
-            print(command.help_text())
-            return 0
+            return show(command.help_text())
         check_backend()
         with _quiet_start():
             from aekd_tf.training.stop import SIGNALS, Stopped
@@ -72,6 +71,21 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         return _refusal(message)
+    return 0
+
+
+def show(text: str) -> int:
+    """Prints a text that answers a question, such as `--help`, and returns the exit code.
+
+    The code is 0, also if a reader such as `head` has seen enough; it is 2 for a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refusal(f"the text cannot be written ({error.strerror}): make room, or look here")
     return 0
 
 
