@@ -140,6 +140,23 @@ def test_the_floor_is_that_of_setup():
         assert pins[name] == least or re.fullmatch(rf"{re.escape(least)}(\.0)+", pins[name]), name
 
 
+def test_the_badges_are_true():
+    badges = re.findall(r"^!\[.+$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)[0]
+    alternatives = re.findall(r"!\[(.+?)\]\((.+?)\)", badges)
+    assert [text for text, _ in alternatives] == [
+        "Python 3.11 to 3.13",
+        "TensorFlow 2.20, 2.21",
+        "License Apache-2.0",
+    ]
+    for text, address in alternatives:
+        shown = address.split("/badge/")[1].rpartition("-")[0].replace("--", "~").replace("-", " ")
+        assert shown.replace("~", "-").replace("_", " ").lower() == text.lower()
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert 'python_requires=">=3.11,<3.14"' in setup
+    assert '"tensorflow>=2.20,<2.22"' in setup
+    assert 'license_expression="Apache-2.0"' in setup
+
+
 def test_a_release_needs_one_version(tmp_path):
     tag = f"v{aekd_tf.__version__}"
     assert [fault for fault in check_release.faults(tag) if "Unreleased" not in fault] == []

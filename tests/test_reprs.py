@@ -43,10 +43,11 @@ HALF = "CosineDecay(initial_learning_rate=0.5, decay_steps=9)"
 
 # Each is what it evaluates to.
 EXPRESSIONS = [
-    "AdaptiveWeighting()",
+    "AdaptiveWeighting(tolerance=0.6)",
     "AdaptiveWeighting(tolerance=0.3, batch_gradient='full', normalize=True)",
-    "AdaptiveWeighting(solver='cvxopt')",
-    "AdaptiveWeighting(anchor=1.0, anchor_temperature=2.0, anchor_to='vote', per_example=True)",
+    "AdaptiveWeighting(tolerance=0.6, solver='cvxopt')",
+    "AdaptiveWeighting(tolerance=0.6, anchor=1.0)",
+    "AdaptiveWeighting(tolerance=0.6, anchor=0.5, anchor_to='vote', per_example=True)",
     "AdaptiveWeighting(tolerance=Variable(0.6))",
     f"AdaptiveWeighting(tolerance={DECAY}, anchor={DECAY})",
     "UniformWeighting(average='outputs')",
@@ -232,7 +233,7 @@ def test_classes_of_the_user():
     assert repr(Own(Own, hostile=object.__init__)) == "Own(power=Own, hostile=object.__init__)"
     assert len(repr(Own(list(range(10**5)), hostile=["text" * 99] * 99))) < 600
     assert repr(Bare()) == "Bare()"
-    assert repr(Inherits()) == "Inherits()"
+    assert repr(Inherits()) == "Inherits(tolerance=0.5)"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ def test_nothing_is_too_deep_too_long_or_in_a_circle():
 def test_what_raises_is_shown_by_its_class():
     assert repr(Delegating.__new__(Delegating)) == "<Delegating>"
     assert repr(Delegating(Smoothed(AdaptiveWeighting(), decay=0.7))) == (
-        "Delegating(value=Smoothed(weighting=AdaptiveWeighting(), decay=0.7))"
+        "Delegating(value=Smoothed(weighting=AdaptiveWeighting(tolerance=0.6), decay=0.7))"
     )
     broken = type("Broken", (), {"shape": property(lambda self: 1 / 0), "dtype": 3})()
     assert repr(QPSolution(broken, 1, 2)) == "QPSolution(weights=<Broken>, gap=1, iterations=2)"

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from aekd_tf.checks import check_choice, check_number, check_tolerance
 from aekd_tf.gradients import example_grams, gram_matrix
+from aekd_tf.monitoring.reprs import Words, text
 from aekd_tf.names import ANCHORS, BATCH_GRADIENTS, REFERENCE_SOLVERS, SOLVERS
 from aekd_tf.qp.solve import solve_capped_simplex_qp
 from aekd_tf.refusals import refusal
@@ -198,7 +199,9 @@ class AdaptiveWeighting(Weighting):
         return self._settings.given()
 
     def _shown(self) -> dict[str, Any]:
-        return {**self.given_settings(), "batch_gradient": self._given_batch_gradient}
+        given = self.given_settings()
+        tolerance = Words(text(given["tolerance"]))  # shown also if it is the default
+        return {**given, "tolerance": tolerance, "batch_gradient": self._given_batch_gradient}
 
     def get_config(self) -> dict[str, Any]:
         return {
