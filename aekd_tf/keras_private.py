@@ -182,6 +182,24 @@ def replaced_calls(calls: dict[keras.layers.Layer, Callable[..., Any]]) -> Itera
 
 
 @contextlib.contextmanager
+def without_all_reduce() -> Iterator[None]:
+    """Lets an optimizer sum gradients over one replica by doing nothing.
+
+    TensorFlow registers a gradient for each sum that it traces, and keeps it, and the whole graph
+    of the step with it, until the process ends.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync > 1:
+        yield
+        return
+    context.all_reduce = lambda reduce_op, value, options=None: value
+    try:
+        yield
+    finally:
+        del context.all_reduce
+
+
+@contextlib.contextmanager
 def without_optimizer(model: keras.Model) -> Iterator[None]:
     """Hides a model's optimizer, whose state Keras would store beside the weights."""
     optimizer, model.optimizer = getattr(model, "optimizer", None), None

@@ -17,6 +17,7 @@ from aekd_tf.keras_private import (
     compiled_metrics,
     in_cluster,
     loss_tracker,
+    without_all_reduce,
 )
 from aekd_tf.training.replicas import batch_size, num_replicas, summed
 
@@ -97,7 +98,8 @@ class GlobalBatch(BuiltFromOneReplica):
             # The optimizer sums again, hence the division; its own clipping then does nothing.
             gradients = [gradient * (scale / num_replicas()) for gradient in clipped]
         # As Keras does, for optimizers that override it.
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        with without_all_reduce():
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     def _track_mean(self, tracker: keras.metrics.Mean, part: Any, count: tf.Tensor) -> None:
         """Adds a step's global value to a mean over examples.
