@@ -62,7 +62,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_timeout = 600
-nb_merge_streams = True
+nb_merge_streams = False
 nb_output_stderr = "remove"  # TensorFlow's banner, progress bars
 
 

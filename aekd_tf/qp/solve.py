@@ -144,8 +144,11 @@ def solve_capped_simplex_qp(gram: Any, tolerance: Any = 1.0, *, solver: str = "s
     # XLA could not build the backward pass of the program's loops, so gradients stop outside.
     gram = tf.stop_gradient(_floating(gram))
     caps = _checked(tolerance, _size(gram.shape), gram.dtype)
-    program = COMPILED.get(solver) or functools.partial(solve, solver)
-    return QPSolution(*program(gram, caps))
+    if solver not in IN_GRAPH_SOLVERS:
+        return QPSolution(*solve(solver, gram, caps))
+    shapes = (gram.shape, caps.shape)
+    key = tuple(None if shape.rank is None else tuple(shape) for shape in shapes)
+    return QPSolution(*compiled(solver, gram.dtype.name, key)(gram, caps))
 
 
 def project_capped_simplex(point: Any, tolerance: Any = 1.0) -> tf.Tensor:
@@ -204,12 +207,14 @@ def solve(solver: str, gram: tf.Tensor, caps: tf.Tensor) -> tuple[tf.Tensor, tf.
     return weights, gap, iterations
 
 
-# One compiled program per solver, wherever the call comes from: dispatch costs as much as a
-# hundred steps, and a step outside XLA as much as a whole solve.
-COMPILED = {
-    solver: tf.function(functools.partial(solve, solver), jit_compile=True, autograph=False)
-    for solver in IN_GRAPH_SOLVERS
-}
+@functools.cache
+def compiled(solver: str, dtype: str, shapes: tuple[tuple[int | None, ...] | None, ...]) -> Any:
+    """Returns the compiled program for Gram matrices and caps of a dtype and of these shapes.
+
+    There is one wherever the call comes from: dispatch costs as much as a hundred steps, and a
+    step outside XLA as much as a whole solve. TensorFlow warns if one function has many shapes.
+    """
+    return tf.function(functools.partial(solve, solver), jit_compile=True, autograph=False)
 
 
 def _floating(value: Any) -> tf.Tensor:

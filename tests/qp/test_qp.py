@@ -320,11 +320,20 @@ def test_references_run_in_a_graph(solver):
     np.testing.assert_allclose(weights, np.array([4, 2, 1]) / 7, atol=1e-5)
 
 
+def test_many_sizes_bring_no_warning_of_tensorflow(caplog):
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for size in range(2, 9):
+            weights = aekd_tf.solve_capped_simplex_qp(np.eye(size), 1.0).weights
+            np.testing.assert_allclose(weights, 1 / size, rtol=1e-6)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("solver", IN_GRAPH_SOLVERS)
 @pytest.mark.parametrize("batch", [1, 256])
 def test_compiled_program_stays_on_the_device(solver, batch):
     gram, caps = tf.zeros([batch, 10, 10]), tf.constant(0.6)
-    hlo = qp.COMPILED[solver].experimental_get_compiler_ir(gram, caps)(stage="hlo")
+    program = qp.compiled(solver, "float32", (tuple(gram.shape), ()))
+    hlo = program.experimental_get_compiler_ir(gram, caps)(stage="hlo")
     assert "while" in hlo
     for foreign in ("custom-call", "<=", "infeed", "outfeed", "send", "recv"):
         assert foreign not in hlo, foreign

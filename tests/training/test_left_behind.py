@@ -41,7 +41,9 @@ def test_a_dropped_model_leaves_no_graph(weighting):
     train(weighting)  # once per process: the solver's graph
     before = left()
     train(weighting)
-    assert left() == before
+    graphs, gradients = left()
+    assert graphs <= before[0]  # what other tests left may go meanwhile
+    assert gradients <= before[1]
 
 
 def test_the_sum_over_one_replica_is_back_afterwards():
