@@ -30,7 +30,7 @@ setup(
         "cvxopt>=1.3.2",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "keras>=3.15,<4",
-        "matplotlib>=3.10",
+        "matplotlib>=3.10.8",
         "numpy>=2.1",
         "scikit-learn>=1.5.2",
         "scipy>=1.14.1",
