@@ -53,6 +53,7 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> int:
 
             work = importlib.import_module(command.module)
             strategies.strategy(config.strategy)  # creating the devices prints to stderr too
+            _compile_once()
     except (UserError, DataError, BackendError) as error:
         return _refusal(str(error))
     except KeyboardInterrupt:
@@ -146,6 +147,14 @@ def _refusal(message: str) -> int:
 def _stopped(number: int, place: str) -> int:
     print(f"\nstopped{place}: run the same command again to go on", file=sys.stderr)
     return 128 + number
+
+
+def _compile_once() -> None:
+    """Makes TensorFlow 2.20 say at the start that XLA compiles, not in the middle of a run."""
+    import tensorflow as tf
+
+    if tf.__version__.startswith("2.20."):
+        tf.function(lambda: tf.zeros([]) + 1, jit_compile=True)()
 
 
 @contextlib.contextmanager
