@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -13,14 +14,18 @@ from collections.abc import Iterator
 def quiet(*expected: type[BaseException]) -> Iterator[None]:
     """Hides what is written to stdout and stderr, by C++ code too, unless the block fails.
 
+    TensorFlow's logger is silent, too: in a notebook it writes past the process's stderr.
     What was hidden is written to stderr before an error, except of the kinds `expected`, which
     speak for themselves.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {number: os.dup(number) for number in (1, 2)}
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
 
     def restore() -> None:
+        logger.setLevel(level)
         sys.stdout.flush()
         sys.stderr.flush()
         for number, copy in saved.items():
@@ -28,6 +33,7 @@ def quiet(*expected: type[BaseException]) -> Iterator[None]:
 
     with tempfile.TemporaryFile() as messages:
         try:
+            logger.setLevel(logging.ERROR)
             for number in saved:
                 os.dup2(messages.fileno(), number)
             yield

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 
 import keras
@@ -202,6 +203,11 @@ def test_nothing_is_printed(tmp_path, capfd):
 
 
 def test_what_was_hidden_is_shown_before_a_fault(capfd):
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    with quiet():
+        assert not logger.isEnabledFor(logging.WARNING)
+    assert logger.level == before
     with contextlib.suppress(ZeroDivisionError), quiet(ValueError):
         os.write(1, b"a message of a library\n")
         raise ZeroDivisionError

@@ -164,5 +164,5 @@ def _quiet_start() -> Iterator[None]:
     with quiet(UserError, BackendError):
         import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")
         yield
+    tf.get_logger().setLevel("ERROR")
