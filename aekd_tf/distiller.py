@@ -21,8 +21,9 @@ from aekd_tf.keras_private import (
     compiled_loss,
     flatten_layers,
 )
-from aekd_tf.monitoring.callbacks import with_callbacks
+from aekd_tf.monitoring.callbacks import has_bar, with_callbacks
 from aekd_tf.monitoring.left_out import LeftOutTeachers
+from aekd_tf.monitoring.progress import ShortBar
 from aekd_tf.monitoring.reprs import Words, counted, repr_of, text
 from aekd_tf.names import GRADIENT_SPACES
 from aekd_tf.outputs import known_key
@@ -343,11 +344,13 @@ class EnsembleDistiller(
             given.setdefault("shuffle", False)  # Keras shuffles none, and warns if it is asked to
         self._check_before_training(batch)
         self._choose_weights(given)
-        own = [
+        own: list[keras.callbacks.Callback] = [
             LeftOutTeachers(),
             *([HintStart()] if self._feature_terms else []),
             *freezing(self.student, given.get("callbacks")),
         ]
+        if given.get("verbose", "auto") and not has_bar(given.get("callbacks")):
+            own.append(ShortBar(len(self.teachers)))
         given["callbacks"] = with_callbacks(self, given.get("callbacks"), own)
         return super().fit(*bound.args[1:], **bound.kwargs)
 

@@ -121,29 +121,37 @@ def forward(model: keras.Model, batch: int) -> Work:
     return Work(operations, numbers)
 
 
-def contestants(
-    scale: Scale, teachers: list[keras.Model], jit_compile: bool
-) -> dict[str, Callable[[], float]]:
-    """Returns by name a function that makes a chain of steps and waits for the last."""
+def contestant(
+    scale: Scale, case: str, teachers: list[keras.Model], jit_compile: bool
+) -> tuple[keras.Model, Any]:
+    """Returns a compiled model and a batch of noise; only the number of cached teachers counts."""
     rng = np.random.default_rng(0)
     shape = (scale.side, scale.side, 3)
     x = tf.constant(rng.normal(size=(scale.batch, *shape)), tf.float32)
     y = tf.constant(rng.integers(0, CLASSES, scale.batch))
     outputs = tf.constant(rng.normal(size=(scale.batch, len(teachers), CLASSES)), tf.float32)
+    model = models.create(scale.student, CLASSES, shape)
+    batch: Any = x
+    if case != "plain":
+        cached = "cached" in case
+        weighting = "average" if "AVER" in case else "aekd"
+        known = CachedTeachers(len(teachers)) if cached else teachers
+        model = EnsembleDistiller(model, known, weighting=weighting)
+        batch = {"inputs": x, "teacher_logits": outputs} if cached else x
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit_compile)
+    return model, (batch, y)
+
+
+def contestants(
+    scale: Scale, teachers: list[keras.Model], jit_compile: bool
+) -> dict[str, Callable[[], float]]:
+    """Returns by name a function that makes a chain of steps and waits for the last."""
     found = {}
     for case in CASES:
-        model = models.create(scale.student, CLASSES, shape)
-        batch: Any = x
-        if case != "plain":
-            cached = "cached" in case
-            weighting = "average" if "AVER" in case else "aekd"
-            known = CachedTeachers(len(teachers)) if cached else teachers
-            model = EnsembleDistiller(model, known, weighting=weighting)
-            batch = {"inputs": x, "teacher_logits": outputs} if cached else x
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit_compile)
+        model, batch = contestant(scale, case, teachers, jit_compile)
         model.make_train_function()
-        endless = tf.data.Dataset.from_tensors((batch, y)).cache().repeat()
+        endless = tf.data.Dataset.from_tensors(batch).cache().repeat()
         iterator = iter(endless.prefetch(2))
 
         def chain(model=model, iterator=iterator):

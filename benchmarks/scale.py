@@ -2,12 +2,14 @@
 
     python benchmarks/scale.py docs/scale.md docs/scale.png
 
-The exchange is an all-reduce between two worker processes over this machine's loopback.
+The exchange is an all-reduce between two worker processes over this machine's loopback. What a
+step exchanges is counted, not assumed: every all-reduce of a traced step on two replicas.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import platform
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from aekd_tf import CachedTeachers, EnsembleDistiller, models
+from aekd_tf import AdaptiveWeighting, CachedTeachers, EnsembleDistiller, models
 from aekd_tf.experiments.paper.render import markdown_table
 from aekd_tf.files import write_text
 from aekd_tf.monitoring.figures import COLORS, save
@@ -36,31 +40,74 @@ DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # Of what joins accelerators: seconds per hop, bytes per second.
 FAST_LINK = 10e-6, 10e9
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Name -> weighting and hints. The first is the one that is modeled.
+KINDS: dict[str, tuple[Any, list[str]]] = {
+    "AE-KD, mean gradients": (AdaptiveWeighting(), []),
+    "AVER": ("average", []),
+    "AE-KD, full gradients": (AdaptiveWeighting(batch_gradient="full"), []),
+    "AE-KD, per example": (AdaptiveWeighting(per_example=True), []),
+    "AE-KD and one hint": (AdaptiveWeighting(), ["stage2"]),
+    "AE-KD and three hints": (AdaptiveWeighting(), ["stage1", "stage2", "stage3"]),
+}
+MODELED = next(iter(KINDS))
+# Height, width and channels of resnet20's feature maps.
+MAPS = {"stage1": (32, 32, 16), "stage2": (16, 16, 32), "stage3": (8, 8, 64)}
+# All-reduces in a row, and bytes.
+Traffic = dict[str, tuple[int, int]]
 
 
-def step_seconds() -> tuple[float, float]:
-    """`(a, b)` of a cached AE-KD step of n images, `a + b n`, by least squares of medians."""
+def distiller_of(kind: str) -> EnsembleDistiller:
+    """Returns a compiled distiller of cached teachers."""
+    weighting, layers = KINDS[kind]
+    shapes = [MAPS[layer] for layer in layers for _ in range(TEACHERS)]
+    options = {"hints": layers, "hint_weight": 1.0} if layers else {}
     student = models.create("resnet20", CLASSES, (32, 32, 3))
-    distiller = EnsembleDistiller(student, CachedTeachers(TEACHERS), weighting="aekd")
+    teachers = CachedTeachers(TEACHERS, shapes or None)
+    distiller = EnsembleDistiller(student, teachers, weighting=weighting, **options)
     distiller.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    distiller.optimizer.build(distiller.trainable_variables)
-    step = tf.function(distiller.train_step)
-    taken: dict[int, list[float]] = {size: [] for size in BATCHES}
+    return distiller
+
+
+def batch_of(kind: str, size: int) -> tuple[Any, Any]:
+    """Returns noise in the shape of a batch."""
+    x: dict[str, Any] = {
+        "inputs": tf.random.normal([size, 32, 32, 3]),
+        "teacher_logits": tf.random.normal([size, TEACHERS, CLASSES]),
+    }
+    layers = KINDS[kind][1]
+    if layers:
+        maps = [tf.random.normal([size, *MAPS[layer]]) for layer in layers]
+        x["teacher_features"] = tuple(each for each in maps for _ in range(TEACHERS))
+    return x, tf.zeros([size], tf.int64)
+
+
+def step_seconds() -> tuple[tuple[float, float], dict[str, float]]:
+    """Returns `(a, b)` of a step of n images, `a + b n`, and each kind's seconds of 64 images.
+
+    `(a, b)` are least squares of medians.
+    """
+    contestants = [(MODELED, size) for size in BATCHES]
+    contestants += [(kind, BATCH) for kind in KINDS if kind != MODELED]
+    steps, taken = {}, {contestant: [] for contestant in contestants}
+    for kind, _ in contestants:
+        if kind not in steps:
+            distiller = distiller_of(kind)
+            distiller.build((None, 32, 32, 3))
+            distiller.optimizer.build(distiller.trainable_variables)
+            steps[kind] = tf.function(distiller.train_step)
     for turn in range(21):
-        for size in BATCHES:
-            x = {
-                "inputs": tf.random.normal([size, 32, 32, 3]),
-                "teacher_logits": tf.random.normal([size, TEACHERS, CLASSES]),
-            }
+        for kind, size in contestants:
+            batch = batch_of(kind, size)
             begun = time.perf_counter()
-            step((x, tf.zeros([size], tf.int64)))
+            steps[kind](batch)
             if turn:  # the first one traces
-                taken[size].append(time.perf_counter() - begun)
-    b, a = np.polyfit(BATCHES, [np.median(taken[size]) for size in BATCHES], 1)
-    return max(float(a), 0.0), float(b)
+                taken[kind, size].append(time.perf_counter() - begun)
+    medians = {contestant: float(np.median(each)) for contestant, each in taken.items()}
+    b, a = np.polyfit(BATCHES, [medians[MODELED, size] for size in BATCHES], 1)
+    return (max(float(a), 0.0), float(b)), {kind: medians[kind, BATCH] for kind in KINDS}
 
 
 def exchange_seconds() -> dict[int, float]:
@@ -92,21 +139,49 @@ def worker(target: str) -> None:
         np.save(target, medians)
 
 
-def traffic() -> dict[str, tuple[int, int]]:
-    """By purpose, how many all-reduces a step makes one after the other, and their bytes."""
-    network = models.create("resnet20", CLASSES, (32, 32, 3))
-    norms = [layer for layer in network.layers if "norm" in layer.name]
-    channels = sum(layer.gamma.shape[0] for layer in norms)
-    # Forward: sums, squares and counts of every channel; backward: the same of their gradients.
-    return {
-        "student's gradients": (
-            1,
-            4 * sum(int(np.prod(v.shape)) for v in network.trainable_weights),
-        ),
-        "batch norm": (2 * len(norms), 4 * 2 * 3 * channels),
-        "teachers' gradients, mean": (1, 4 * TEACHERS * CLASSES),
-        "counts": (1, 4 * (TEACHERS + 1)),
-    }
+def traffic(kind: str) -> Traffic:
+    """Returns what a step exchanges, by purpose; counted by a process with two CPU devices."""
+    command = [sys.executable, __file__, "--traffic", kind]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {name: tuple(numbers) for name, numbers in json.loads(done.stdout).items()}
+
+
+def count_traffic(kind: str) -> None:
+    """Prints what a step exchanges: all-reduces in a row, and bytes."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    found: Traffic = {}
+    context = tf.distribute.ReplicaContext
+    original = context.all_reduce
+
+    def counted(self: Any, operation: Any, value: Any, options: Any = None) -> Any:
+        if self.replica_id_in_sync_group == 0:
+            places = [frame.filename for frame in traceback.extract_stack()]
+            purpose = "teachers and counts"
+            if any("optimizers" in place for place in places):
+                purpose = "student's gradients"
+            elif any("normalization" in place for place in places):
+                purpose = "batch norm"
+            calls, size = found.get(purpose, (0, 0))
+            tensors = tf.nest.flatten(value)
+            size += sum(tensor.dtype.size * int(np.prod(tensor.shape)) for tensor in tensors)
+            found[purpose] = calls + 1, size
+        return original(self, operation, value, options)
+
+    with strategy.scope():
+        distiller = distiller_of(kind)
+        distiller.build((None, 32, 32, 3))
+        distiller.optimizer.build(distiller.trainable_variables)
+    batches = tf.data.Dataset.from_tensors(batch_of(kind, BATCH))
+    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    context.all_reduce = counted
+    step = tf.function(lambda batch: strategy.run(distiller.train_step, args=(batch,)))
+    step.get_concrete_function(next(iterator))
+    if "batch norm" in found:  # and the same again backwards, which is no call of its own
+        calls, size = found["batch norm"]
+        found["batch norm"] = 2 * calls, 2 * size
+    print(json.dumps(found))
 
 
 def all_reduce(devices: int, size: float, latency: float, rate: float) -> float:
@@ -119,30 +194,36 @@ def all_reduce(devices: int, size: float, latency: float, rate: float) -> float:
 
 def modeled(
     devices: int,
-    images: float,
-    step: tuple[float, float],
+    seconds: float,
+    exchanged: Traffic,
     link: tuple[float, float],
     without: str = "",
 ) -> float:
-    """Seconds of a step on so many devices, `images` each, over a link of (latency, rate)."""
+    """Seconds of a step of `seconds` on each of so many devices, with a link of (latency, rate)."""
     exchanges = [
         count * all_reduce(devices, size / count, *link)
-        for name, (count, size) in traffic().items()
+        for name, (count, size) in exchanged.items()
         if name != without
     ]
-    return step[0] + step[1] * images + sum(exchanges)
+    return seconds + sum(exchanges)
 
 
 def main(report: str, picture: str) -> None:
-    step, exchange = step_seconds(), exchange_seconds()
+    (step, of_kinds), exchange = step_seconds(), exchange_seconds()
+    exchanged = {kind: traffic(kind) for kind in KINDS}
+    base = exchanged[MODELED]
     # Two workers make two hops: one to add up, one to hand round.
     slope, _ = np.polyfit(SIZES, list(exchange.values()), 1)
     here = exchange[4] / 2, 1 / float(slope)
+
+    def seconds_of(images: float) -> float:
+        return step[0] + step[1] * images
+
     cases = {
-        f"{BATCH} images each": lambda r: modeled(r, BATCH, step, here),
-        "local batch norm": lambda r: modeled(r, BATCH, step, here, "batch norm"),
-        "fast link": lambda r: modeled(r, BATCH, step, FAST_LINK),
-        "1,024 in all, fast link": lambda r: modeled(r, 1024 / r, step, FAST_LINK),
+        f"{BATCH} images each": lambda r: modeled(r, seconds_of(BATCH), base, here),
+        "local batch norm": lambda r: modeled(r, seconds_of(BATCH), base, here, "batch norm"),
+        "fast link": lambda r: modeled(r, seconds_of(BATCH), base, FAST_LINK),
+        "1,024 in all, fast link": lambda r: modeled(r, seconds_of(1024 / r), base, FAST_LINK),
     }
     seconds = {name: [case(r) for r in DEVICES] for name, case in cases.items()}
     lines = [
@@ -161,7 +242,7 @@ def main(report: str, picture: str) -> None:
         "",
         markdown_table(
             ["what", "all-reduces in a row", "bytes"],
-            [[name, str(count), f"{size:,}"] for name, (count, size) in traffic().items()],
+            [[name, str(count), f"{size:,}"] for name, (count, size) in base.items()],
             left=1,
         ),
         "",
@@ -169,7 +250,7 @@ def main(report: str, picture: str) -> None:
         "2 (R - 1) hops of n / R bytes, or up and down a tree, 2 log2 R hops of n bytes, whichever "
         "is faster; nothing overlaps, and reading data costs nothing. Real backends overlap the "
         "student's gradients with the backward pass, so this bounds the time from above. Almost "
-        "all waiting is synchronized batch norm's; AE-KD's own part is two exchanges. The columns: "
+        "all waiting is synchronized batch norm's. The columns: "
         f"{BATCH} images per device over this machine's loopback, the same without "
         f"synchronized batch norm, and {BATCH} per device or 1,024 in all over a link of "
         f"{1e6 * FAST_LINK[0]:.0f} us per hop and {FAST_LINK[1] / 1e9:.0f} GB/s, an assumption "
@@ -188,7 +269,25 @@ def main(report: str, picture: str) -> None:
             cells += [f"{1000 * values[index]:.0f}", f"{speed:.2f}"]
         rows.append(cells)
     lines.append(markdown_table(header, rows))
-    lines += ["", "![Milliseconds per step](scale.png)"]
+    lines += ["", "![Milliseconds per step](scale.png)", "", "## Other weights, more terms", ""]
+    lines += [
+        "The same for other weightings and for hints: what they exchange besides the student's "
+        "gradients and batch norm, and a step of "
+        f"{BATCH} images on one device (measured), on 8 over the loopback without synchronized "
+        "batch norm, and on 64 over the fast link (computed). Weights per example are found "
+        "where the examples are, and exchange no gradients. Every hint is a term with a program "
+        "of its own.",
+        "",
+    ]
+    names = ["weights and terms", "all-reduces in a row", "bytes", "1 device, ms"]
+    rows = []
+    for kind, each in exchanged.items():
+        count, size = each["teachers and counts"]
+        eight = modeled(8, of_kinds[kind], each, here, "batch norm")
+        many = modeled(64, of_kinds[kind], each, FAST_LINK)
+        times = [f"{1000 * value:.0f}" for value in (of_kinds[kind], eight, many)]
+        rows.append([kind, str(count), f"{size:,}", *times])
+    lines.append(markdown_table([*names, "8 devices, ms", "64 devices, ms"], rows, left=1))
     write_text(report, "\n".join(lines) + "\n")
     draw(seconds, picture)
     print("\n".join(lines))
@@ -212,5 +311,7 @@ def draw(seconds: dict[str, list[float]], picture: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--worker":
         worker(sys.argv[2])
+    elif sys.argv[1] == "--traffic":
+        count_traffic(sys.argv[2])
     else:
         main(*sys.argv[1:])

@@ -11,35 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.outputs import output_key
-from aekd_tf.teachers.ensemble import TeacherEnsemble
-from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.terms.capture import feature_shape
 from aekd_tf.terms.hints import Hints, find_layer
-from aekd_tf.terms.pooling import pooled, pooled_shape
-
-
-def forward_of(
-    teacher: keras.Model,
-    head: str,
-    layers: Sequence[str],
-    hints: Sequence[Hints],
-    forwards: Forwards,
-) -> Any:
-    """Returns a function of a batch's inputs that is traced: outputs, then a map per hint."""
-    ensemble = TeacherEnsemble([teacher], head=head)
-    ensemble.share(forwards)
-    found = [[find_layer(teacher, layer)] for layer in layers]
-
-    def forward(inputs: Any) -> list[tf.Tensor]:
-        if not layers:
-            return [ensemble.logits(inputs)[0]]
-        logits, maps = ensemble.logits_and_features(inputs, found)
-        pairs = zip(maps, hints, strict=True)
-        pooled_maps = [pooled(features[0], each.pooling) for features, each in pairs]
-        return [logits[0], *(tf.cast(features, tf.float32) for features in pooled_maps)]
-
-    own = forwards.kind(teacher) is None
-    return tf.function(forward, autograph=False) if own else forward
+from aekd_tf.terms.pooling import pooled_shape
 
 
 def outputs(

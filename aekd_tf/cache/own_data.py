@@ -25,6 +25,7 @@ from aekd_tf.data.examples import (
     pair,
     window_of,
 )
+from aekd_tf.data.pipeline import untuned
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.identity import value_digest
 
@@ -139,7 +140,8 @@ def survey(examples: Examples, progress: bool) -> Examples:
     stream = examples.read()
     total = int(stream.cardinality())
     prints, size = [], 0
-    batches = stream.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(64)
+    prints_of = stream.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = untuned(prints_of.batch(64))
     with tqdm(
         total=total if total >= 0 else None,
         desc=f"reading {examples.name}",

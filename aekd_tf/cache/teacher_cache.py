@@ -23,6 +23,7 @@ from aekd_tf.cache.batches import CachedTeachers, repeats_within
 from aekd_tf.cache.sources import OfSource, source_of
 from aekd_tf.cache.store import ViewFile, parts_of, recorded, write_parts
 from aekd_tf.cache.stored import gather_features, gather_logits, logits_type, stored
+from aekd_tf.cache.teacher_source import OutputsSource, TeacherSource
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.names import HEADS
@@ -30,7 +31,6 @@ from aekd_tf.outputs import UNKNOWN
 from aekd_tf.refusals import refusal
 from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.teachers.forwards import Forwards
-from aekd_tf.teachers.identity import OutputsSource, TeacherSource
 from aekd_tf.terms.hints import Hints, listed
 
 
@@ -112,6 +112,7 @@ class TeacherCache(OfSource):
         self.digests: list[str] = []
         self._logits: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
+        self._filling: dict[Any, Any] = {}
         # Of one example; known from the first teacher on, or from the data set.
         self._outputs_shape: tuple[int, ...] | None = None
         if self._source.classes is not None and head == "classes":
@@ -149,7 +150,7 @@ class TeacherCache(OfSource):
 
     def seconds_each(self, teacher: keras.Model) -> float:
         """Estimates how long one teacher's outputs take, from a few batches."""
-        forward = computing.forward_of(teacher, self.head, [], (), Forwards())
+        forward = TeacherSource(teacher, Forwards()).forward(self.head)
         shards = -(-len(self._source) // (self._source.shard or len(self._source)))
         batches = self._source.filling([0], np.ones((1, shards), bool), self.batch_size)
         return self.views.count * len(self._source) * computing.seconds(forward, batches)
@@ -208,12 +209,17 @@ class TeacherCache(OfSource):
         opened: list[list[ViewFile]] = []
         os.makedirs(self.directory, exist_ok=True)
         self._source.settle(progress)
+        self._filling = {}
         forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
-            source: TeacherSource | OutputsSource = TeacherSource(teacher, safe_mode)
+            source: TeacherSource | OutputsSource
             if isinstance(teacher, np.ndarray):
                 self._check_outputs(teacher, name)
                 source = OutputsSource(teacher)
+            elif isinstance(teacher, TeacherSource):
+                source = teacher
+            else:
+                source = TeacherSource(teacher, forwards, safe_mode)
             layers = self._layers(index, len(teachers))
             digest = source.digest([recorded(stem) for stem in self._stems(name, layers)])
             opened.append(self._open(source, name, layers, digest))
@@ -224,11 +230,11 @@ class TeacherCache(OfSource):
                     rows = source.outputs[self._parts[key][1]].astype(np.float32)
                     opened[-1][0].write(key, stored(self.views, [rows])[0])
             elif wanted and isinstance(source, TeacherSource):
-                forward = computing.forward_of(
-                    source.model, self.head, layers, self.hints, forwards
-                )
+                forward = source.forward(self.head, layers, self.hints)
                 arrays = self._outputs(forward, wanted, name)
                 write_parts(opened[-1], wanted, arrays, f"outputs of {name}", progress)
+            if isinstance(source, TeacherSource):
+                source.release()
             computed += len(wanted)
             for file in opened[-1]:
                 file.of_file(source.file)
@@ -398,7 +404,10 @@ class TeacherCache(OfSource):
         wanted = np.zeros((len(views), -(-len(self._source) // shard)), bool)
         for view, rows in places:
             wanted[views.index(view), rows.start // shard] = True
-        batches = self._source.filling(views, wanted, self.batch_size)
+        asked = (tuple(views), wanted.tobytes())
+        if asked not in self._filling:  # the same for every teacher of a new cache
+            self._filling = {asked: self._source.filling(views, wanted, self.batch_size)}
+        batches = self._filling[asked]
         sizes = [rows.stop - rows.start for _, rows in places]
         for outputs in computing.outputs(forward, batches, sizes):
             shape, classes = outputs[0].shape[1:], self._source.classes

@@ -148,8 +148,8 @@ def example_batches(
 def untuned(pipeline: Any) -> Any:
     """Returns the pipeline without TensorFlow's tuning thread.
 
-    `fit` drops an iterator before its data ends, which waits for that thread: up to a minute. Nor
-    does it take more and more memory for what is read ahead.
+    Whoever drops an iterator waits for that thread: up to a minute. Nor does it take more and more
+    memory for what is read ahead.
     """
     import tensorflow as tf
 
@@ -218,7 +218,7 @@ def view_pipeline(dataset: Dataset, views: Sequence[int], view_seed: int, batch_
 
     numbers = tf.data.Dataset.from_tensor_slices(tf.constant(views, tf.int32))
     pipeline = numbers.flat_map(one_view).map(images)
-    return pipeline.prefetch(tf.data.AUTOTUNE)
+    return untuned(pipeline.prefetch(tf.data.AUTOTUNE))
 
 
 def _draws(count: int, view_seed: int, view: Any) -> Any:

@@ -8,6 +8,13 @@ from typing import Any
 import keras
 
 
+def has_bar(given: Any) -> bool:
+    """Tells whether the callbacks that `fit` takes settle by themselves what is printed."""
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    kinds = (keras.callbacks.CallbackList, keras.callbacks.ProgbarLogger)
+    return any(isinstance(callback, kinds) for callback in listed)
+
+
 def with_callbacks(model: keras.Model, given: Any, own: Sequence[keras.callbacks.Callback]) -> Any:
     """Returns the callbacks given, in whatever form `fit` takes them, followed by ours."""
     if isinstance(given, keras.callbacks.CallbackList):

@@ -1,12 +1,17 @@
-"""Shows a progress bar with the time left."""
+"""Shows a progress bar with the time left, and keeps Keras's own bar short."""
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
 import keras
 from tqdm import tqdm
+
+# More weights than these take several lines.
+_MOST_WEIGHTS = 5
+_OF_TEACHERS = re.compile(r"teacher_(weight|left_out)_\d+$")
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -64,3 +69,28 @@ class ProgressBar(keras.callbacks.Callback):
         """Ends the line, also after an error."""
         if self._bar is not None:
             self._bar.close()
+
+
+class ShortBar(keras.callbacks.ProgbarLogger):
+    """Keras's bar without the weights of many teachers, which `History` and TensorBoard have.
+
+    Args:
+        num_teachers: number of teachers; the weights of up to five are shown.
+    """
+
+    def __init__(self, num_teachers: int):
+        super().__init__()
+        self._left_out = num_teachers > _MOST_WEIGHTS
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(batch, self._short(logs))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch, self._short(logs))
+
+    def _short(self, logs: Any) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in (logs or {}).items()
+            if not (self._left_out and _OF_TEACHERS.search(name))
+        }

@@ -228,13 +228,17 @@ class TeacherEnsemble:
                 are probabilities.
         """
 
+        # Graphs that are shared with other ensembles are traced already.
+        traced = self._among_others and None not in map(self._forwards.kind, self)
+        run = self.logits if traced else self.traced_logits
+
         def outputs_and_labels() -> Iterator[Any]:
             for inputs, labels, weight in batches(x, y, batch_size):
                 if labels is None:
                     raise ValueError(
                         "evaluate requires labels: give y, or a dataset of (inputs, labels)"
                     )
-                outputs = self.traced_logits(inputs)
+                outputs = run(inputs)
                 if self.head == "any":
                     classes = np.asarray(labels).dtype.kind in "iu" and outputs.shape[-1] > 1
                     self.head = "classes" if classes else "regression"

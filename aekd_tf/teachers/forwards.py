@@ -31,6 +31,8 @@ class Forwards:
         self._numbers: dict[Any, int] = {}  # of architectures
         self._kinds: Any = weakref.WeakKeyDictionary()  # model -> number or None
         self._traced: dict[Any, Any] = {}
+        # Outside graphs, model -> what to call, and with which handles.
+        self._eager: Any = weakref.WeakKeyDictionary()
 
     def kind(self, teacher: keras.Model) -> int | None:
         """Returns a number that teachers share if they can share a graph; None if none can."""
@@ -49,21 +51,40 @@ class Forwards:
         raw: bool = False,
     ) -> tuple[Any, list[tf.Tensor]]:
         """Returns `own` by the graph that teachers of this architecture share, if they can."""
-        kind = self.kind(teacher)
         tensors = all(tf.is_tensor(part) for part in keras.tree.flatten(inputs))
-        if kind is None or not tensors or not _on_one_device():
+        if self.kind(teacher) is None or not tensors or not _on_one_device():
             return own(teacher, inputs, layers, raw)
+        function, handles = self._found(teacher, inputs, layers, raw)
+        if function is None:
+            return own(teacher, inputs, layers, raw)
+        if tf.executing_eagerly():
+            return function(handles, inputs)
+        size = keras.tree.flatten(inputs)[0].shape[0]
+        return keras.tree.map_structure(lambda part: _sized(part, size), function(handles, inputs))
+
+    def _found(
+        self, teacher: keras.Model, inputs: Any, layers: Sequence[keras.layers.Layer], raw: bool
+    ) -> tuple[Any, Any]:
+        """Returns the shared function, and the handles that it takes; outside graphs found once."""
+        if not tf.executing_eagerly():
+            return self._function(teacher, inputs, layers, raw)
+        parts = [(part.shape[1:], part.dtype) for part in keras.tree.flatten(inputs)]
+        key = (raw, *map(id, layers), *((tuple(shape), dtype) for shape, dtype in parts))
+        known = self._eager.setdefault(teacher, {})
+        if key not in known:
+            known[key] = self._function(teacher, inputs, layers, raw)
+        return known[key]
+
+    def _function(
+        self, teacher: keras.Model, inputs: Any, layers: Sequence[keras.layers.Layer], raw: bool
+    ) -> tuple[Any, Any]:
         places = [_index(flatten_layers(teacher), layer) for layer in layers]
         handles, device = _handles(teacher)
         specs = keras.tree.map_structure(_any_batch, inputs)
-        key = (kind, tuple(places), raw, str(specs), device)
+        key = (self.kind(teacher), tuple(places), raw, str(specs), device)
         if key not in self._traced:
             self._traced[key] = self._trace(teacher, layers, raw, handles, device, specs)
-        function = self._traced[key]
-        if function is None:
-            return own(teacher, inputs, layers, raw)
-        size = keras.tree.flatten(inputs)[0].shape[0]
-        return keras.tree.map_structure(lambda part: _sized(part, size), function(handles, inputs))
+        return self._traced[key], handles
 
     def _trace(
         self,

@@ -8,54 +8,18 @@ import hashlib
 import json
 import sys
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf import files
 from aekd_tf.keras_private import flatten_layers
 from aekd_tf.teachers.adapter import described
 
 # What Keras writes into a configuration that does not change what a model computes.
 _IRRELEVANT = ("build_config", "build_input_shape", "compile_config", "module", "shared_object_id")
 _SIMPLE = (bool, int, float, str, bytes, type(None))
-
-
-class TeacherSource:
-    """A teacher that is a model, or a file that is loaded when it is needed."""
-
-    def __init__(self, teacher: keras.Model | str, safe_mode: bool = True):
-        self._teacher, self._safe_mode = teacher, safe_mode
-        self.file = files.sha256(teacher) if isinstance(teacher, str) else None
-
-    @functools.cached_property
-    def model(self) -> keras.Model:
-        if isinstance(self._teacher, str):
-            return keras.models.load_model(self._teacher, compile=False, safe_mode=self._safe_mode)
-        return self._teacher
-
-    def digest(self, manifests: Sequence[dict[str, Any]]) -> str:
-        """Returns the teacher's digest, without loading a file that the manifests know."""
-        known = {str(content.get("teacher")) for content in manifests}
-        if self.file and len(known) == 1 and all(c.get("file") == self.file for c in manifests):
-            return known.pop()
-        return teacher_digest(self.model)
-
-
-class OutputsSource:
-    """A teacher of another library, of which there are only outputs `[N, ..., K]`."""
-
-    file = None
-
-    def __init__(self, outputs: np.ndarray):
-        self.outputs = outputs
-
-    def digest(self, manifests: Sequence[dict[str, Any]]) -> str:
-        """Returns the outputs' digest."""
-        return hashlib.sha256(_array_digest(self.outputs).encode()).hexdigest()
 
 
 def teacher_digest(model: keras.Model) -> str:

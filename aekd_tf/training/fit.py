@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
+import random
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from aekd_tf.checks import parse_interval
 from aekd_tf.data.dataset import Dataset
 from aekd_tf.data.pipeline import evaluation_pipeline, steps_per_epoch, training_pipeline
+from aekd_tf.export.fake_quantization import FakeQuantization
 from aekd_tf.export.freezing import FreezeRanges
+from aekd_tf.keras_private import flatten_layers
 from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
 from aekd_tf.training.best_epoch import BestEpoch
@@ -24,6 +29,11 @@ from aekd_tf.training.heads import HEADS, Head
 from aekd_tf.training.optimizer import SGDWithL2
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS
+
+# Numbers of one example, up to which a step takes little time.
+_TINY = 1024
+# Longer executions gain nothing.
+_MOST_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +54,9 @@ class Training:
         checkpoint_every: steps or time between two checkpoints, see `parse_interval`.
         log_dir: directory of TensorBoard's files; None writes none.
         jit_compile: whether XLA compiles whole steps.
-        steps_per_execution: steps per call of the compiled function.
+        steps_per_execution: steps per call of the compiled function; None for as many as divide
+            an epoch if inputs are tiny, since Keras then takes longer between two steps than
+            for one, and else for one.
         progress: whether a bar is shown.
     """
 
@@ -60,13 +72,22 @@ class Training:
     checkpoint_every: str
     log_dir: str | None = None
     jit_compile: bool = False
-    steps_per_execution: int = 1
+    steps_per_execution: int | None = None
     progress: bool = True
 
 
-def start_reproducibly(seed: int, jit_compile: bool) -> None:
-    """Seeds everything and, without XLA, asks for deterministic kernels."""
-    keras.utils.set_random_seed(seed)
+def start_reproducibly(seed: int, jit_compile: bool, traced: bool = False) -> None:
+    """Seeds everything and, without XLA, asks for deterministic kernels.
+
+    With `traced`, functions of an earlier training of the package's own networks serve again.
+    These draw by no seed of TensorFlow's, and setting it would optimize each of them anew, which
+    takes as long as fifty steps of a tiny network.
+    """
+    if traced:
+        random.seed(seed)
+        np.random.seed(seed)
+    else:
+        keras.utils.set_random_seed(seed)
     if not jit_compile:
         tf.config.experimental.enable_op_determinism()
 
@@ -101,22 +122,48 @@ def train(
     """
     steps = steps_per_epoch(dataset, training.batch_size)
     head = HEADS[dataset.head]
-    _compile(model, training, steps, head)
-    _build(model, dataset)
     best = BestEpoch(network, head.metric, head.sign)
     every = parse_interval(training.checkpoint_every)
     try:
         resumable = Resumable(
             training.checkpoint, training.identity, best, steps, training.epochs, every
         )
+        # A checkpoint may be of any step of an epoch, whose rest must be whole executions.
+        execution = math.gcd(_execution(model, dataset, training), steps - resumable.step)
+        _compile(model, training, steps, head, execution)
+        _build(model, dataset)
         _fit(model, dataset, training, views or {}, resumable, callbacks)
     except (CheckpointError, DivergedError) as error:
         raise type(error)(f"{training.label}: {error}") from error
     return resumable.history, best
 
 
-def _compile(model: keras.Model, training: Training, steps: int, head: Head) -> None:
+def execution(steps: int, most: int = _MOST_STEPS) -> int:
+    """Returns the most steps per execution, up to `most`, that divide an epoch."""
+    return max(n for n in range(1, min(steps, most) + 1) if steps % n == 0)
+
+
+def _execution(model: keras.Model, dataset: Dataset, training: Training) -> int:
+    """Returns the steps per execution that were asked for, or that suit a training."""
+    if training.steps_per_execution is not None:
+        return training.steps_per_execution
+    several = model.distribute_strategy.num_replicas_in_sync > 1  # see `GlobalBatch`
+    # Ranges stand still from one execution on, see `FreezeRanges`.
+    ranges = any(isinstance(layer, FakeQuantization) for layer in flatten_layers(model))
+    if several or ranges or math.prod(dataset.image_shape) > _TINY:
+        return 1
+    between, _ = parse_interval(training.checkpoint_every)
+    steps = steps_per_epoch(dataset, training.batch_size)
+    return execution(steps, min(between or _MOST_STEPS, _MOST_STEPS))
+
+
+def _compile(
+    model: keras.Model, training: Training, steps: int, head: Head, execution: int
+) -> None:
     if model.compiled:
+        if model.steps_per_execution != execution:
+            model.steps_per_execution = execution
+            model.train_function = model.test_function = None
         for variable in model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
         return
@@ -130,7 +177,7 @@ def _compile(model: keras.Model, training: Training, steps: int, head: Head) -> 
             loss=head.loss(),
             metrics=[head.make_metric()],
             jit_compile=training.jit_compile,
-            steps_per_execution=training.steps_per_execution,
+            steps_per_execution=execution,
         )
 
 

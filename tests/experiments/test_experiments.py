@@ -14,6 +14,7 @@ import pytest
 
 from aekd_tf import data
 from aekd_tf.experiments.run import students, teachers
+from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.training.optimizer import SGDWithL2
 from tools import small_command, tiny_imagenet
 from tools.commands import SMALL, Done, call
@@ -62,6 +63,22 @@ def test_run_is_clean_and_says_its_plan(finished):
     # Nothing but progress on stderr: no banner, no warning.
     shown = [line for line in process.stderr.replace("\r", "\n").splitlines() if line.strip()]
     assert all(re.match(r"\[\d/6\] |outputs of digits_resnet8_", line) for line in shown), shown
+
+
+def test_models_that_were_trained_just_now_are_not_read_again(tmp_path, monkeypatch):
+    def load(path, *args, **kwargs):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(keras.models, "load_model", load)
+    arguments = ["--ensemble_size=2", "--methods=average", f"--output_dir={tmp_path}"]
+    process = call("digits", *arguments, *SMALL)
+    assert process.returncode == 0, process.stderr
+    monkeypatch.undo()
+    for index in range(2):
+        manifest = tmp_path / "teachers" / "outputs" / f"digits_resnet8_{index}.json"
+        recorded = json.loads(manifest.read_text())
+        model = keras.models.load_model(tmp_path / "teachers" / f"digits_resnet8_{index}.keras")
+        assert recorded["teacher"] == teacher_digest(model), "as if it had been read"
 
 
 def test_table_shows_everyone(finished):

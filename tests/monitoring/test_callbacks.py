@@ -90,3 +90,30 @@ def test_best_epoch_is_restored(teachers, toy_data):
 )
 def test_tags_group_what_belongs_together(name, tag):
     assert callbacks._tag(name) == tag
+
+
+@pytest.mark.parametrize(("count", "shown"), [(5, True), (6, False)])
+def test_kerass_bar_shows_the_weights_of_few_teachers(toy_data, capsys, count, shown):
+    distiller = aekd_tf.EnsembleDistiller(
+        classifier(7), [classifier(seed) for seed in range(count)], weighting="average"
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss=loss)
+    history = distiller.fit(*toy_data, batch_size=16, validation_data=toy_data).history
+    printed = capsys.readouterr().out
+    assert all(f"{name}: " in printed for name in ("kd_loss", "effective_teachers", "val_loss"))
+    assert ("teacher_weight_4: " in printed) is shown
+    assert printed.count(" - val_loss: ") == 1, "one bar"
+    assert "teacher_weight_4" in history
+
+
+def test_a_bar_of_ones_own_and_silence_stay(teachers, toy_data, capsys):
+    class Bar(keras.callbacks.ProgbarLogger):
+        pass
+
+    distiller = aekd_tf.EnsembleDistiller(classifier(7), teachers)
+    distiller.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    distiller.fit(*toy_data, batch_size=16, callbacks=[Bar()], validation_data=toy_data)
+    assert capsys.readouterr().out.count(" - val_loss: ") == 1
+    distiller.fit(*toy_data, batch_size=16, verbose=0)
+    assert not capsys.readouterr().out

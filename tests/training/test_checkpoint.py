@@ -1,5 +1,7 @@
+import dataclasses
 import os
 import signal
+import types
 
 import keras
 import numpy as np
@@ -7,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aekd_tf import EnsembleDistiller, data, models
+from aekd_tf import EnsembleDistiller, data, models, quantize_aware
 from aekd_tf.checks import parse_interval
 from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.training import checkpoint, fit
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.checkpoint import CheckpointError
+from aekd_tf.training.global_batch import SupervisedModel
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS, Stopped
 from tools.small_runs import small_runs
@@ -106,7 +109,9 @@ def small_networks():
         yield
 
 
-def trained(dataset, directory, monkeypatch, stop=0, hints=False, identity=None, **options):
+def trained(
+    dataset, directory, monkeypatch, stop=0, hints=False, identity=None, execution=1, **options
+):
     """Weights and history of a student after three epochs of three steps."""
     keras.utils.set_random_seed(1)
     teachers = [models.create("resnet8", 10, (8, 8, 1)) for _ in range(2)]
@@ -129,6 +134,7 @@ def trained(dataset, directory, monkeypatch, stop=0, hints=False, identity=None,
             identity=identity or {"seed": 5},
             checkpoint_every="60min",
             log_dir=str(directory / "logs"),
+            steps_per_execution=execution,
             **options,
         )
         history, best = fit.train(model, student, dataset, training)
@@ -146,10 +152,37 @@ def test_a_stopped_training_goes_on_bit_for_bit(dataset, tmp_path, monkeypatch, 
             assert stopped.value.signal == signal.SIGTERM
             assert position in str(stopped.value)
             SIGNALS.received = None
-    found, resumed = trained(dataset, tmp_path, monkeypatch, hints=hints)
+    # The last step of the second epoch, then whole epochs: as executions of several steps, too.
+    found, resumed = trained(dataset, tmp_path, monkeypatch, hints=hints, execution=None)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert resumed == history
+
+
+@pytest.mark.parametrize(
+    ("shape", "every", "replicas", "aware", "expected"),
+    [
+        ((8, 8, 1), "10min", 1, False, 19),
+        ((8, 8, 1), "10", 1, False, 1),  # 19 is prime, and a checkpoint is due every 10 steps
+        ((8, 8, 1), "10min", 2, False, 1),
+        ((8, 8, 1), "10min", 1, True, 1),
+        ((40, 40, 1), "10min", 1, False, 1),
+    ],
+)
+def test_executions_are_long_where_steps_are_short(
+    monkeypatch, shape, every, replicas, aware, expected
+):
+    split = data.Split(np.zeros((19 * 64, *shape), np.uint8), np.zeros(19 * 64, np.int64))
+    numbers = {"num_classes": 10, "mean": (0.0,), "std": (1.0,), "crop_padding": 0, "flip": False}
+    tiny = data.Dataset("tiny", train=split, validation=split, test=split, **numbers)
+    training = fit.Training("", 1, 64, 0, 0.1, (), 0.0, "", {}, every)
+    network = models.create("resnet8", 10, shape)
+    model = SupervisedModel(quantize_aware(network) if aware else network)
+    several = types.SimpleNamespace(num_replicas_in_sync=replicas)
+    monkeypatch.setattr(SupervisedModel, "distribute_strategy", several)
+    assert fit._execution(model, tiny, training) == expected
+    asked = dataclasses.replace(training, steps_per_execution=7)
+    assert fit._execution(model, tiny, asked) == 7
 
 
 def test_another_training_is_refused_by_the_difference(dataset, tmp_path, monkeypatch):

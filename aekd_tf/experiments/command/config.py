@@ -36,7 +36,7 @@ PRECISIONS = ("none", "bfloat16", "float16")
 TEACHER_SEEDS = 1_000_000
 # Of the data sets here, whose labels are classes.
 LOSSES_OF_CLASSES = tuple(name for name in DISTILLATION_LOSSES if name != "binary_kl")
-_COUNTS = ("hint_first_epoch", "hint_pooling", "steps_per_execution")
+_COUNTS = ("hint_first_epoch", "hint_pooling")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Config:
     strategy: str
     checkpoint_every: str
     trust_teachers: bool
-    steps_per_execution: int
+    steps_per_execution: int | None
     data_dir: str | None
     output_dir: str
     teachers_dir: str
@@ -99,8 +99,14 @@ class Config:
     teachers_file: str | None = None
 
     PLACES = ("data_dir", "output_dir", "teachers_dir", "cache_dir")
-    # Places, safety and the number of devices do not change the results.
-    NOT_RECORDED = (*PLACES, "checkpoint_every", "trust_teachers", "strategy")
+    # Places, safety, the number of devices and of steps per call do not change the results.
+    NOT_RECORDED = (
+        *PLACES,
+        "checkpoint_every",
+        "steps_per_execution",
+        "trust_teachers",
+        "strategy",
+    )
     OF_OWN_DATA = ("data", "label", "head", "augment", "teachers_file")
 
     def __post_init__(self) -> None:
@@ -131,7 +137,7 @@ class Config:
         consistency.check_anchor(self)
         for name in ("ensemble_size", "epochs", "teacher_epochs", "batch_size", *_COUNTS):
             _check_count(name, getattr(self, name))
-        for name in ("train_examples", "image_size", "cache_top_k"):
+        for name in ("train_examples", "image_size", "cache_top_k", "steps_per_execution"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
         if self.validation_examples is not None:
@@ -209,7 +215,10 @@ class Config:
         """Returns the settings that identify the run: all except those in `NOT_RECORDED`."""
         content = dataclasses.asdict(self)
         left_out = self.NOT_RECORDED if self.data else (*self.NOT_RECORDED, *self.OF_OWN_DATA)
-        return {name: value for name, value in content.items() if name not in left_out}
+        recorded = {name: value for name, value in content.items() if name not in left_out}
+        if self.quantize_aware:  # whose ranges stand still from one execution on
+            recorded["steps_per_execution"] = self.steps_per_execution or 1
+        return recorded
 
     def places(self) -> dict[str, str | None]:
         """Returns the absolute folders of data, teachers and cache; None for TFDS's own folder."""

@@ -69,7 +69,7 @@ def check_strategy(config: Any) -> None:
                 f"jit_compile cannot compile a step of strategy={config.strategy}: leave "
                 "jit_compile out, or use strategy=none"
             )
-        if config.steps_per_execution > 1:
+        if (config.steps_per_execution or 1) > 1:
             raise ValueError(
                 f"steps_per_execution is {config.steps_per_execution}, which "
                 f"strategy={config.strategy} cannot do: leave it out and give a larger "

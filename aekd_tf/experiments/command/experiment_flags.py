@@ -230,9 +230,9 @@ def define(experiment: Experiment) -> Flags:
     add(
         "integer",
         "steps_per_execution",
-        1,
+        None,
         "Steps per call of the compiled training function. With more steps an accelerator waits "
-        "less.",
+        "less. Unset: many for tiny inputs, else 1.",
     )
     add(
         "string",

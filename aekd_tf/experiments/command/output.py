@@ -94,10 +94,12 @@ def save_model(network: keras.Model, path: str) -> None:
     """Writes a `.keras` file whole or not at all, without the optimizer it was trained with."""
     if not strategies.is_chief():
         return
-    bare = type(network).from_config(network.get_config())  # a clone would be compiled too
-    bare.set_weights(network.get_weights())
+    if network.compiled:
+        weights = network.get_weights()
+        network = type(network).from_config(network.get_config())  # a clone would be compiled too
+        network.set_weights(weights)
     with files.replacing(path) as temporary:
-        bare.save(temporary)
+        network.save(temporary)
 
 
 def save_json(path: str, content: Any, indent: int | None = 2) -> None:

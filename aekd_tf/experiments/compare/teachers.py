@@ -19,9 +19,10 @@ from aekd_tf.experiments.command.config import TEACHER_SEEDS
 from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.compare.kinds import KINDS, derived, training_data
 from aekd_tf.experiments.compare.recipes import Recipe
-from aekd_tf.experiments.compare.training import Trainer, execution
+from aekd_tf.experiments.compare.training import Trainer
 from aekd_tf.experiments.run import teachers
 from aekd_tf.experiments.run.teachers import Teacher
+from aekd_tf.training.fit import execution
 from aekd_tf.training.global_batch import SupervisedModel
 
 SPLITS = ("train", "validation", "test")

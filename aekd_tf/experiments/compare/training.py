@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from aekd_tf import data
 from aekd_tf.experiments.compare.recipes import Recipe
-from aekd_tf.training.fit import start_reproducibly
+from aekd_tf.training.fit import execution, start_reproducibly
 from aekd_tf.training.optimizer import SGDWithL2
 
-# Larger executions gain nothing.
-_LONGEST_EXECUTION = 50
 _TEST_BATCH = 1000
 
 
@@ -61,7 +59,7 @@ class Trainer:
         Returns:
             The trained network, which the next call trains anew, and lists of figures by name.
         """
-        start_reproducibly(seed, self._jit_compile)
+        start_reproducibly(seed, self._jit_compile, self._model is not None)
         model, network = self._make()
         if self._model is None:
             self._model, self._network = model, network
@@ -83,11 +81,6 @@ class Trainer:
             steps = self.steps * self.epochs // parts
             history = self._model.fit(batches, epochs=parts, steps_per_epoch=steps, verbose=0)
         return self._network, history.history
-
-
-def execution(steps: int) -> int:
-    """Returns the most steps per execution that divide an epoch."""
-    return max(n for n in range(1, min(steps, _LONGEST_EXECUTION) + 1) if steps % n == 0)
 
 
 class Accuracy:

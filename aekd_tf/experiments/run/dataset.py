@@ -116,7 +116,7 @@ def tenth_held_out(dataset: data.Dataset) -> data.Dataset:
 def check_steps(config: Config, *datasets: data.Dataset) -> None:
     """Raises UserError if an execution of several steps would run across the end of an epoch."""
     numbers = dict.fromkeys(data.steps_per_epoch(each, config.batch_size) for each in datasets)
-    if any(steps % config.steps_per_execution for steps in numbers):
+    if any(steps % (config.steps_per_execution or 1) for steps in numbers):
         shared = math.gcd(*numbers)
         divisors = [str(number) for number in range(1, shared + 1) if shared % number == 0]
         raise UserError(

@@ -189,10 +189,10 @@ def _train(
     if weighting is not None and weighting.values is not None and strategies.is_chief():
         picture = figures_of.table(weighting.values)
         figures_of.save(picture, students.path(config, student, "png"))
-    test = accuracy(trained.network, dataset, dataset.test)
+    test = accuracy(trained.network, dataset, dataset.test, pool.forwards)
     figures: dict[str, Any] = {
         **{f"test_{name}": value for name, value in test.items()},
-        **_validation(history, best, dataset),
+        **_validation(history, best, dataset, pool),
         "teacher_weights": one_student.mean_weights(history, "teacher_weight_"),
         "hint_teacher_weights": one_student.mean_weights(history, "hint_teacher_weight_"),
         "hint_weight": student.hint_weight,
@@ -210,13 +210,13 @@ def _train(
 
 
 def _validation(
-    history: dict[str, list[float]], best: BestEpoch, dataset: data.Dataset
+    history: dict[str, list[float]], best: BestEpoch, dataset: data.Dataset, pool: TeacherPool
 ) -> dict[str, Any]:
     """Returns the figures that require validation images; None without any."""
     names = students.held_out_figures(best.metric)
     if not len(dataset.validation):
         return dict.fromkeys(names)
-    test = accuracy(best.restored(), dataset, dataset.test)[best.metric]
+    test = accuracy(best.restored(), dataset, dataset.test, pool.forwards)[best.metric]
     values = (history[f"val_{best.metric}"][-1], test, best.epoch)
     return dict(zip(names, values, strict=True))
 

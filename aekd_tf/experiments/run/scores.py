@@ -14,6 +14,7 @@ from aekd_tf.experiments.command.errors import UserError
 from aekd_tf.experiments.command.presets import family
 from aekd_tf.experiments.run.teachers import Teacher
 from aekd_tf.teachers.ensemble import TeacherEnsemble
+from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.teachers.votes import accuracies, errors, of_labels
 from aekd_tf.training.heads import HEADS
 
@@ -26,17 +27,23 @@ def top_k(dataset: data.Dataset) -> int | None:
 
 
 def accuracy(
-    network: keras.Model, dataset: data.Dataset, split: data.Split | data.StreamedSplit
+    network: keras.Model,
+    dataset: data.Dataset,
+    split: data.Split | data.StreamedSplit,
+    forwards: Forwards | None = None,
 ) -> dict[str, float | None]:
     """Computes the head's metric on the split, such as `{"accuracy": a}`, from 0 to 1.
+
+    Networks of one architecture share the graphs in `forwards`.
 
     With `top_k` there is also `"accuracy_top5"`, and of labels `"accuracy_auc"`, which is None if
     each label is always on or always off.
     """
     head = HEADS[dataset.head]
-    scores = TeacherEnsemble([network], head=head.ensemble).evaluate(
-        data.evaluation_pipeline(dataset, split), top_k=top_k(dataset)
-    )
+    ensemble = TeacherEnsemble([network], head=head.ensemble)
+    if forwards is not None:
+        ensemble.share(forwards)
+    scores = ensemble.evaluate(data.evaluation_pipeline(dataset, split), top_k=top_k(dataset))
     return {
         name.replace("teachers", head.metric): None if np.isnan(values[0]) else values[0]
         for name, values in scores.items()

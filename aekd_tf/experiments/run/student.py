@@ -98,7 +98,7 @@ def train(
         traced: result of an earlier call with the same settings, whose traces are reused.
         callbacks: more callbacks for `fit`.
     """
-    fit.start_reproducibly(config.seed, config.jit_compile)
+    fit.start_reproducibly(config.seed, config.jit_compile, traced is not None)
     with strategies.strategy(config.strategy).scope():
         if start is None:
             network = create_network(config, dataset)

@@ -10,6 +10,7 @@ import keras
 from aekd_tf import data
 from aekd_tf.cache.batches import CachedTeachers
 from aekd_tf.cache.teacher_cache import TeacherCache
+from aekd_tf.cache.teacher_source import TeacherSource
 from aekd_tf.cache.views import Views
 from aekd_tf.experiments.command import output, strategies
 from aekd_tf.experiments.command.config import Config
@@ -19,6 +20,7 @@ from aekd_tf.experiments.run.dataset import load_own
 from aekd_tf.experiments.run.methods import METHODS
 from aekd_tf.experiments.run.teachers import Teacher, Trainer
 from aekd_tf.files import sha256
+from aekd_tf.teachers.forwards import Forwards
 from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.terms.hints import Hints
 from aekd_tf.training.heads import HEADS
@@ -46,6 +48,8 @@ class TeacherPool:
         caches: the cached outputs; None without a cache.
         digests: one SHA-256 per teacher, which identifies it.
         scores: test accuracy of the teachers and of their votes.
+        forwards: graphs that networks of one architecture share.
+        sources: what `fill` computes missing outputs from; empty once it has.
     """
 
     files: list[Teacher]
@@ -53,6 +57,8 @@ class TeacherPool:
     caches: Caches | None
     digests: list[str]
     scores: dict[str, Any]
+    forwards: Forwards
+    sources: list[Any]
 
     @property
     def teachers(self) -> list[keras.Model] | CachedTeachers:
@@ -63,11 +69,12 @@ class TeacherPool:
         return self.caches.training.teachers
 
     def fill(self, config: Config, dataset: data.Dataset) -> None:
-        """Computes the missing outputs for the training images."""
+        """Computes the missing outputs for the training images; once, since it drops models."""
         if self.caches is not None:
-            fill(config, dataset, self.files, self.caches.training)
-            if self.caches.validation is not None:
-                fill(config, dataset, self.files, self.caches.validation)
+            for cache in (self.caches.training, self.caches.validation):
+                if cache is not None:
+                    fill(config, dataset, self.files, cache, self.sources)
+            self.sources.clear()
 
 
 def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
@@ -120,9 +127,16 @@ def cache_name(dataset: str, teacher: Teacher) -> str:
 
 
 def fill(
-    config: Config, dataset: data.Dataset, files: list[Teacher], cache: TeacherCache
+    config: Config,
+    dataset: data.Dataset,
+    files: list[Teacher],
+    cache: TeacherCache,
+    sources: list[Any],
 ) -> list[str]:
     """Computes the missing outputs of a cache and returns the teachers' digests.
+
+    `sources` are the teachers in the form that the cache takes; a user's own are read anew,
+    since outputs that were saved belong to a split.
 
     Raises:
         UserError: a teacher that does not fit the cache.
@@ -135,10 +149,10 @@ def fill(
             # The chief computes the missing outputs first, so that the others find them.
             if not strategies.is_chief():
                 strategies.wait_for_all()
-            given: list[Any] = [t.path for t in files]
+            given = sources
             if config.data:  # they may have to be adapted
                 given = [_own_teacher(t, dataset, config, cache.split) for t in files]
-            cache.fill(given, names, safe_mode=not config.trust_teachers)
+            cache.fill(given, names)
             if strategies.is_chief():
                 strategies.wait_for_all()
     except ValueError as error:
@@ -174,10 +188,18 @@ def prepare(
         with_models: whether the models are needed even with a cache.
         trainer: function that trains one teacher.
     """
-    caches, models = caches_of(config, dataset), None
+    caches, models, forwards = caches_of(config, dataset), None, Forwards()
+    sources: list[Any] = []
     if caches is not None:
-        teachers.train_missing(config, dataset, files, total, trainer)
-        digests = fill(config, dataset, files, caches.test)
+        trained = teachers.train_missing(config, dataset, files, total, trainer)
+        if strategies.strategy(config.strategy).num_replicas_in_sync > 1:
+            trained = {}  # their variables are spread over the replicas
+        trust = config.trust_teachers
+        if not config.data:
+            sources = [
+                TeacherSource(t.path, forwards, not trust, trained.get(t.path)) for t in files
+            ]
+        digests = fill(config, dataset, files, caches.test, sources)
         arrays = [t.entry is not None and t.entry.is_array for t in files]
         digests = [  # of all rows of saved outputs, not of the test's alone
             sha256(t.path) if array else digest
@@ -187,7 +209,7 @@ def prepare(
         models = teachers.train_or_load(config, dataset, files, total, trainer)
         digests = [teacher_digest(model) for model in models]
     accuracies = scores.evaluate(dataset, files, models, caches.test if caches else None)
-    return TeacherPool(files, models, caches, digests, accuracies)
+    return TeacherPool(files, models, caches, digests, accuracies, forwards, sources)
 
 
 def announce(config: Config, dataset: data.Dataset, pool: TeacherPool) -> None:

@@ -176,7 +176,7 @@ def train(
     """Trains one teacher from its settings, writes its file and returns the model."""
     settings = teacher.settings
     assert settings is not None
-    fit.start_reproducibly(settings["seed"], config.jit_compile)
+    fit.start_reproducibly(settings["seed"], config.jit_compile, teacher.network in traced)
     with strategies.strategy(config.strategy).scope():
         model = create(teacher.network, dataset)
         if teacher.network not in traced:
