@@ -23,7 +23,7 @@ from aekd_tf.cache.batches import CachedTeachers, repeats_within
 from aekd_tf.cache.sources import OfSource, source_of
 from aekd_tf.cache.store import ViewFile, parts_of, recorded, write_parts
 from aekd_tf.cache.stored import gather_features, gather_logits, logits_type, stored
-from aekd_tf.cache.teacher_source import OutputsSource, TeacherSource
+from aekd_tf.cache.teacher_source import OutputsSource, TeacherSource, as_source
 from aekd_tf.cache.views import Views
 from aekd_tf.checks import check_choice
 from aekd_tf.names import HEADS
@@ -212,14 +212,9 @@ class TeacherCache(OfSource):
         self._filling = {}
         forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
-            source: TeacherSource | OutputsSource
-            if isinstance(teacher, np.ndarray):
-                self._check_outputs(teacher, name)
-                source = OutputsSource(teacher)
-            elif isinstance(teacher, TeacherSource):
-                source = teacher
-            else:
-                source = TeacherSource(teacher, forwards, safe_mode)
+            source = as_source(teacher, forwards, safe_mode)
+            if isinstance(source, OutputsSource):
+                self._check_outputs(source.outputs, name)
             layers = self._layers(index, len(teachers))
             digest = source.digest([recorded(stem) for stem in self._stems(name, layers)])
             opened.append(self._open(source, name, layers, digest))
@@ -233,8 +228,7 @@ class TeacherCache(OfSource):
                 forward = source.forward(self.head, layers, self.hints)
                 arrays = self._outputs(forward, wanted, name)
                 write_parts(opened[-1], wanted, arrays, f"outputs of {name}", progress)
-            if isinstance(source, TeacherSource):
-                source.release()
+            source.release()
             computed += len(wanted)
             for file in opened[-1]:
                 file.of_file(source.file)

@@ -28,8 +28,6 @@ class TeacherSource:
         safe_mode: whether to refuse a file with Python code in it.
         model: the model in the file, if it is in memory already.
 
-    Attributes:
-        file: SHA-256 of the file, if there is one.
     """
 
     def __init__(
@@ -39,9 +37,13 @@ class TeacherSource:
         safe_mode: bool = True,
         model: keras.Model | None = None,
     ):
-        self.file = files.sha256(teacher) if isinstance(teacher, str) else None
         self._teacher, self._safe_mode, self._forwards = teacher, safe_mode, forwards
-        self._given = teacher if self.file is None else model
+        self._given = model if isinstance(teacher, str) else teacher
+
+    @functools.cached_property
+    def file(self) -> str | None:
+        """SHA-256 of the file; None without one. Another worker may write it after this is made."""
+        return files.sha256(self._teacher) if isinstance(self._teacher, str) else None
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -92,6 +94,18 @@ class OutputsSource:
     def __init__(self, outputs: np.ndarray):
         self.outputs = outputs
 
+    def release(self) -> None:
+        """Does nothing: the outputs are the caller's."""
+
     def digest(self, manifests: Sequence[dict[str, Any]]) -> str:
         """Returns the outputs' digest."""
         return hashlib.sha256(value_digest(self.outputs).encode()).hexdigest()
+
+
+def as_source(teacher: Any, forwards: Forwards, safe_mode: bool) -> TeacherSource | OutputsSource:
+    """Returns a model, a path, or outputs as a source; a source as it is."""
+    if isinstance(teacher, (TeacherSource, OutputsSource)):
+        return teacher
+    if isinstance(teacher, np.ndarray):
+        return OutputsSource(teacher)
+    return TeacherSource(teacher, forwards, safe_mode)
