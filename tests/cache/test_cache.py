@@ -1,6 +1,8 @@
 import functools
+import gc
 import json
 import os
+import weakref
 
 import keras
 import numpy as np
@@ -18,11 +20,14 @@ from aekd_tf import (
 )
 from aekd_tf.cache.store import CacheError
 from aekd_tf.cache.teacher_cache import TeacherCache
+from aekd_tf.cache.teacher_source import TeacherSource
 from aekd_tf.cache.views import Views
+from aekd_tf.teachers.forwards import Forwards
 from tools.networks import elementwise
 from tools.small_runs import small_runs
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+SPLITS = ("train", "test")
 NAMES = ["a", "b"]
 
 
@@ -304,6 +309,33 @@ def test_teachers_files_are_loaded_only_to_compute(tmp_path, dataset, networks, 
     assert not cache.holds(paths[0], "a")
     with pytest.raises(CacheError, match=r"a\.npy is of other teacher than"):
         again.fill(paths, NAMES)
+
+
+def test_files_are_loaded_one_after_the_other(tmp_path, dataset, elementwise_networks, monkeypatch):
+    """However many teachers: the first, whose graph all share, and the one that is computed."""
+    paths = [str(tmp_path / f"{number}.keras") for number in range(4)]
+    for path in paths:
+        elementwise_networks[0].save(path)
+    load, loaded = keras.models.load_model, []
+
+    def counted(*args, **kwargs):
+        gc.collect()
+        assert sum(model() is not None for model in loaded) <= 2
+        model = load(*args, **kwargs)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(keras.models, "load_model", counted)
+    forwards = Forwards()
+    sources = [TeacherSource(path, forwards) for path in paths]
+    caches = [TeacherCache(tmp_path / "cache", dataset, Views(1), split=s) for s in SPLITS]
+    for cache in caches:
+        cache.fill(sources, [f"teacher_{number}" for number in range(4)], progress=False)
+    assert len(loaded) == 8
+    plain = TeacherCache(tmp_path / "plain", dataset, Views(1))
+    plain.fill([elementwise_networks[0]], progress=False)
+    for outputs in caches[0].logits():
+        np.testing.assert_array_equal(outputs, plain.logits()[0])
 
 
 def test_many_teachers_are_no_retracing(tmp_path, dataset, elementwise_networks, monkeypatch):
