@@ -209,7 +209,6 @@ class TeacherCache(OfSource):
         opened: list[list[ViewFile]] = []
         os.makedirs(self.directory, exist_ok=True)
         self._source.settle(progress)
-        self._filling = {}
         forwards = Forwards()
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = as_source(teacher, forwards, safe_mode)
@@ -233,6 +232,7 @@ class TeacherCache(OfSource):
             for file in opened[-1]:
                 file.of_file(source.file)
             self.digests.append(digest)
+        self._filling = {}  # which holds the images
         if not any(file.missing() for each in opened for file in each):
             self._logits = [each[0].read() for each in opened]
             maps = [[file.read() for file in each[1:]] for each in opened]

@@ -27,7 +27,6 @@ class TeacherSource:
         forwards: graphs that teachers of one architecture share.
         safe_mode: whether to refuse a file with Python code in it.
         model: the model in the file, if it is in memory already.
-
     """
 
     def __init__(
