@@ -1,5 +1,6 @@
 """What README prints runs as printed, and the guide leads to the other pages."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,12 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_examples_run_one_after_the_other(tmp_path):
+    """With XLA as a user has it: see conftest.py."""
+    flags = ("XLA_FLAGS", "TF_XLA_FLAGS")
     process = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(EXAMPLES)],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in flags},
         capture_output=True,
         text=True,
         check=False,
@@ -22,6 +26,11 @@ def test_examples_run_one_after_the_other(tmp_path):
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "student.keras").exists()
     assert "teacher_weight_2" in process.stdout
+
+
+def test_the_site_begins_with_the_same_example():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert re.findall(r"```python\n(.*?)```", index, re.DOTALL) == EXAMPLES[:1]
 
 
 def test_first_example_is_short():

@@ -146,6 +146,12 @@ def run_command(kind, output_dir):
     ]
 
 
+def wait_for_checkpoint(directory, processes):
+    while not (directory / "students/aekd.checkpoint").exists():
+        time.sleep(0.05)
+        assert all(process.poll() is None for process in processes)
+
+
 def delivered(directory):
     return keras.models.load_model(directory / "student.keras").get_weights()
 
@@ -153,20 +159,24 @@ def delivered(directory):
 @pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
 def test_killed_run_resumes_to_the_same_student(tmp_path, kind):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for process in run_command(kind, whole):
+    processes = run_command(kind, whole)
+    if kind == "mirrored":  # what a kill would leave
+        wait_for_checkpoint(whole, processes)
+        processes[0].send_signal(signal.SIGSTOP)
+        shutil.copytree(whole, broken)
+        processes[0].send_signal(signal.SIGCONT)
+    for process in processes:
         output, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     # Only the chief reports, and each event file has one writer.
     assert ("written to" in output) == (kind == "mirrored")
     assert len(list((whole / "logs/student_aekd/train").iterdir())) == 1
-    shutil.copytree(whole / "teachers", broken / "teachers")
-    processes = run_command(kind, broken)
-    while not (broken / "students/aekd.checkpoint").exists():
-        time.sleep(0.05)
-        assert all(process.poll() is None for process in processes)
-    processes[-1].send_signal(signal.SIGKILL)
-    processes[-1].communicate()
     if kind == "multi_worker":
+        shutil.copytree(whole / "teachers", broken / "teachers")
+        processes = run_command(kind, broken)
+        wait_for_checkpoint(broken, processes)
+        processes[-1].send_signal(signal.SIGKILL)
+        processes[-1].communicate()
         _, errors = processes[0].communicate(timeout=120)
         assert processes[0].returncode == 2
         assert "Traceback" not in errors
