@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aekd_tf.qp.problem import HUGE, Problem, matvec
+from aekd_tf.qp.problem import HUGE, Problem, diagonal, matvec
 from aekd_tf.qp.sweep import at, new_table, sweep
 
 # A step must promise this share of the level that counts as solved.
@@ -89,7 +89,7 @@ class ActiveSet:
         reduced = slope - answer
         room = tf.where(reduced > 0, weights, self.caps - weights)
         room = tf.where(swept, tf.zeros_like(room), room)
-        curvature = tf.maximum(tf.linalg.diag_part(table), self.threshold * norms)
+        curvature = tf.maximum(diagonal(table), self.threshold * norms)
         gains = tf.math.divide_no_nan(tf.square(reduced), 2 * curvature)
         gains = tf.minimum(gains, room * tf.abs(reduced))
         k = tf.argmax(gains, -1, output_type=tf.int32)
@@ -139,16 +139,14 @@ class ActiveSet:
         # The matrix' own curvature: the objective falls along a rough direction, too.
         product = matvec(self.problem.gram, direction)
         curvature = tf.reduce_sum(direction * product, -1, keepdims=True)
-        ideal = tf.math.divide_no_nan(descent, curvature)
-        ideal = tf.where(curvature > 0, ideal, HUGE)
+        ideal = tf.where(curvature > 0, tf.math.divide_no_nan(descent, curvature), HUGE)
         room = tf.where(direction > 0, self.caps - weights, weights)
         reach = tf.where(moves, tf.math.divide_no_nan(room, tf.abs(direction)), HUGE)
         nearest = tf.reduce_min(reach, -1, keepdims=True)
         reached = moves & (reach <= nearest) & (nearest < ideal)
         length = tf.minimum(nearest, ideal)
-        moved = weights + length * direction
         bound = tf.where(direction > 0, self.caps, 0.0)
-        moved = tf.where(reached, bound, moved)
+        moved = tf.where(reached, bound, weights + length * direction)
         moved = tf.clip_by_value(moved, tf.zeros([], tf.float64), self.caps)
         gain = tf.where(moves, length * (descent - length * curvature / 2), 0.0)
         return moved, tf.reduce_max(gain, -1), tf.reduce_any(reached, -1)

@@ -33,7 +33,7 @@ class Problem:
         self.dtype, self.size = gram.dtype, gram.shape[-1]
         self.accuracy = ACCURACY[gram.dtype]
         self.gram, self.finite = scaled(gram)
-        self.diagonal = tf.linalg.diag_part(self.gram)
+        self.diagonal = diagonal(self.gram)
         caps = tf.cast(caps, tf.float64)
         total = tf.reduce_sum(caps, -1, keepdims=True)
         # Caps that sum to 1 except for their own rounding fix the weights.
@@ -86,6 +86,11 @@ def power_of_two(value: tf.Tensor) -> tf.Tensor:
     integer, kept = (tf.int32, 0xFF << 23) if value.dtype == tf.float32 else (tf.int64, 0x7FF << 52)
     bits = tf.bitwise.bitwise_and(tf.bitcast(value, integer), tf.constant(kept, integer))
     return tf.bitcast(bits, value.dtype)
+
+
+def diagonal(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns the diagonal `[N, M]`: a slice, where `tf.linalg.diag_part` gathers."""
+    return tf.reshape(matrix, [-1, matrix.shape[-1] ** 2])[:, :: matrix.shape[-1] + 1]
 
 
 def matvec(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

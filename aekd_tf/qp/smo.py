@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from aekd_tf.qp.problem import HUGE, Problem
+from aekd_tf.qp.sweep import at
 
 # Steps end when the best pair gains less than this many times the level that counts as solved.
 LOOSE = 100.0
@@ -22,29 +23,27 @@ def smo_steps(problem: Problem) -> tuple[tf.Tensor, tf.Tensor]:
     index = tf.range(size)
     norms = problem.diagonal[:, :, None] + problem.diagonal[:, None, :]
     distances = tf.maximum(norms - 2 * problem.gram, float(np.finfo(np.float64).eps) * norms)
-    level = LOOSE * problem.accuracy * problem.floor
-
-    def at(values, position):
-        return tf.gather(values, position, batch_dims=1)
+    level = LOOSE * problem.accuracy * problem.floor[:, None]
 
     def step(weights, gradient, iterations, active):
         i = tf.argmin(tf.where(weights < caps, gradient, HUGE), -1, output_type=tf.int32)
-        distances_i = at(distances, i)
-        difference = gradient - at(gradient, i)[:, None]
+        distances_i = tf.gather(distances, i, batch_dims=1)
+        difference = gradient - at(gradient, i)
         gain = tf.math.divide_no_nan(tf.square(difference), distances_i)
         falls = (weights > 0) & (difference > 0)
         j = tf.argmax(tf.where(falls, gain, -1), -1, output_type=tf.int32)
-        difference, distance = at(gradient, j) - at(gradient, i), at(distances_i, j)
-        full_step = tf.math.divide_no_nan(difference, distance)
+        difference = at(difference, j)
+        full_step = tf.math.divide_no_nan(difference, at(distances_i, j))
         room = at(caps, i) - at(weights, i)
         move = tf.minimum(full_step, tf.minimum(room, at(weights, j)))
-        active &= (difference * full_step > level) & (move > 0) & (iterations < size + 10)
-        move = tf.where(active, move, 0.0)
+        gains = (difference * full_step > level) & (move > 0)
+        active &= gains[:, 0] & (iterations < size + 10)
+        move = tf.where(active[:, None], move, 0.0)
         is_i = (index == i[:, None]) & active[:, None]
         is_j = (index == j[:, None]) & active[:, None]
-        risen = tf.where((move >= room)[:, None], caps, weights + move[:, None])
-        moved = tf.where(is_i, risen, tf.where(is_j, weights - move[:, None], weights))
-        gradient += move[:, None] / 2 * (at(distances, j) - distances_i)
+        risen = tf.where(move >= room, caps, weights + move)
+        moved = tf.where(is_i, risen, tf.where(is_j, weights - move, weights))
+        gradient += move / 2 * (tf.gather(distances, j, batch_dims=1) - distances_i)
         return moved, gradient, iterations + tf.cast(active, tf.int32), active
 
     start = (problem.start, problem.start_gradient)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from aekd_tf.qp.problem import HUGE
+from aekd_tf.qp.problem import HUGE, diagonal
 
 
 def at(values: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -61,11 +61,11 @@ def sweep(
 
     def following(table, swept, count):
         """Returns what the next sweep takes, `(k, row, scaled, edge, count)`; k = -1 for none."""
-        diagonal = tf.linalg.diag_part(table)
-        share = tf.math.divide_no_nan(diagonal, norms)
+        curvature = diagonal(table)
+        share = tf.math.divide_no_nan(curvature, norms)
         enters = free & ~swept & (share > threshold)
         # The last one stays, because it could give its weight to nobody.
-        leaves = swept & ~free & (diagonal < 0) & (count > 1)
+        leaves = swept & ~free & (curvature < 0) & (count > 1)
         waiting = tf.where(leaves, tf.constant(HUGE, table.dtype), tf.where(enters, share, 0.0))
         k = tf.argmax(waiting, -1, output_type=tf.int32)
         going, back = (at(waiting, k) > 0) & active[:, None], at(swept, k)
