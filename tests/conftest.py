@@ -1,6 +1,7 @@
 """Shared fixtures: small networks and data, no chatter."""
 
 import os
+import random
 import sys
 import tempfile
 
@@ -20,6 +21,12 @@ import numpy as np
 import pytest
 
 from tools.networks import classifier
+
+
+@pytest.fixture(autouse=True)
+def _weights_of_a_test_are_its_own():
+    """Keras draws the seeds of initial weights here, whatever tests ran before."""
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,6 @@ class TeacherCache(OfSource):
         self.digests: list[str] = []
         self._logits: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
-        self._filling: dict[Any, Any] = {}
         # Of one example; known from the first teacher on, or from the data set.
         self._outputs_shape: tuple[int, ...] | None = None
         if self._source.classes is not None and head == "classes":
@@ -210,6 +209,7 @@ class TeacherCache(OfSource):
         os.makedirs(self.directory, exist_ok=True)
         self._source.settle(progress)
         forwards = Forwards()
+        pipelines: dict[Any, Any] = {}  # which hold the images, until this ends
         for index, (teacher, name) in enumerate(zip(teachers, names, strict=True)):
             source = as_source(teacher, forwards, safe_mode)
             if isinstance(source, OutputsSource):
@@ -225,14 +225,13 @@ class TeacherCache(OfSource):
                     opened[-1][0].write(key, stored(self.views, [rows])[0])
             elif wanted and isinstance(source, TeacherSource):
                 forward = source.forward(self.head, layers, self.hints)
-                arrays = self._outputs(forward, wanted, name)
+                arrays = self._outputs(forward, wanted, name, pipelines)
                 write_parts(opened[-1], wanted, arrays, f"outputs of {name}", progress)
             source.release()
             computed += len(wanted)
             for file in opened[-1]:
                 file.of_file(source.file)
             self.digests.append(digest)
-        self._filling = {}  # which holds the images
         if not any(file.missing() for each in opened for file in each):
             self._logits = [each[0].read() for each in opened]
             maps = [[file.read() for file in each[1:]] for each in opened]
@@ -390,7 +389,7 @@ class TeacherCache(OfSource):
             raise refusal("cached_shapes", name=name, shape=shape, other=self._outputs_shape)
         return shape
 
-    def _outputs(self, forward: Any, keys: list[str], name: str) -> Iterator[list[np.ndarray]]:
+    def _outputs(self, forward: Any, keys: list[str], name: str, pipelines: Any) -> Iterator[Any]:
         """Yields the arrays to store for parts, in order."""
         places = [self._parts[key] for key in keys]
         views = sorted({view for view, _ in places})
@@ -399,9 +398,10 @@ class TeacherCache(OfSource):
         for view, rows in places:
             wanted[views.index(view), rows.start // shard] = True
         asked = (tuple(views), wanted.tobytes())
-        if asked not in self._filling:  # the same for every teacher of a new cache
-            self._filling = {asked: self._source.filling(views, wanted, self.batch_size)}
-        batches = self._filling[asked]
+        if asked not in pipelines:  # the same for every teacher of a new cache
+            pipelines.clear()
+            pipelines[asked] = self._source.filling(views, wanted, self.batch_size)
+        batches = pipelines[asked]
         sizes = [rows.stop - rows.start for _, rows in places]
         for outputs in computing.outputs(forward, batches, sizes):
             shape, classes = outputs[0].shape[1:], self._source.classes

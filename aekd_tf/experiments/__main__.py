@@ -59,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in COMMANDS:
-        return run(importlib.import_module(COMMANDS[name][0]).COMMAND, rest)
+        if arguments is None:
+            sys.argv = [sys.argv[0], *rest]
+        command = importlib.import_module(COMMANDS[name][0]).COMMAND
+        return run(command, None if arguments is None else rest)
     if name in ("--version", "-V"):
         return show(f"aekd-tf {aekd_tf.__version__}")
     if name in ("--help", "-h", "help"):

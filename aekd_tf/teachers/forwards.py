@@ -34,6 +34,16 @@ class Forwards:
         # Outside graphs, model -> what to call, and with which handles.
         self._eager: Any = weakref.WeakKeyDictionary()
 
+    @property
+    def architectures(self) -> int:
+        """How many there are, each with a model that its graphs keep alive."""
+        return len(self._numbers)
+
+    def clear(self) -> None:
+        """Drops the graphs and their models; what runs next is traced anew."""
+        self._traced.clear()
+        self._eager.clear()
+
     def kind(self, teacher: keras.Model) -> int | None:
         """Returns a number that teachers share if they can share a graph; None if none can."""
         if teacher not in self._kinds:

@@ -23,6 +23,7 @@ from aekd_tf.export.freezing import FreezeRanges
 from aekd_tf.keras_private import flatten_layers
 from aekd_tf.monitoring.progress import ProgressBar
 from aekd_tf.monitoring.tensorboard import DistillationTensorBoard
+from aekd_tf.teachers.ensemble import TeacherEnsemble
 from aekd_tf.training.best_epoch import BestEpoch
 from aekd_tf.training.checkpoint import CheckpointError
 from aekd_tf.training.heads import HEADS, Head
@@ -30,8 +31,9 @@ from aekd_tf.training.optimizer import SGDWithL2
 from aekd_tf.training.resume import DivergedError, Resumable
 from aekd_tf.training.stop import SIGNALS
 
-# Numbers of one example, up to which a step takes little time.
-_TINY = 1024
+# Numbers of one example times parameters, up to which a step takes little time. This bounds the
+# multiplications for an example, and so how long a call cannot be stopped.
+_TINY = 2e7
 # Longer executions gain nothing.
 _MOST_STEPS = 50
 
@@ -55,7 +57,7 @@ class Training:
         log_dir: directory of TensorBoard's files; None writes none.
         jit_compile: whether XLA compiles whole steps.
         steps_per_execution: steps per call of the compiled function; None for as many as divide
-            an epoch if inputs are tiny, since Keras then takes longer between two steps than
+            an epoch if a step is tiny, since Keras then takes longer between two steps than
             for one, and else for one.
         progress: whether a bar is shown.
     """
@@ -129,7 +131,7 @@ def train(
             training.checkpoint, training.identity, best, steps, training.epochs, every
         )
         # A checkpoint may be of any step of an epoch, whose rest must be whole executions.
-        execution = math.gcd(_execution(model, dataset, training), steps - resumable.step)
+        execution = math.gcd(_execution(model, network, dataset, training), steps - resumable.step)
         _compile(model, training, steps, head, execution)
         _build(model, dataset)
         _fit(model, dataset, training, views or {}, resumable, callbacks)
@@ -143,14 +145,19 @@ def execution(steps: int, most: int = _MOST_STEPS) -> int:
     return max(n for n in range(1, min(steps, most) + 1) if steps % n == 0)
 
 
-def _execution(model: keras.Model, dataset: Dataset, training: Training) -> int:
+def _execution(
+    model: keras.Model, network: keras.Model, dataset: Dataset, training: Training
+) -> int:
     """Returns the steps per execution that were asked for, or that suit a training."""
     if training.steps_per_execution is not None:
         return training.steps_per_execution
     several = model.distribute_strategy.num_replicas_in_sync > 1  # see `GlobalBatch`
     # Ranges stand still from one execution on, see `FreezeRanges`.
     ranges = any(isinstance(layer, FakeQuantization) for layer in flatten_layers(model))
-    if several or ranges or math.prod(dataset.image_shape) > _TINY:
+    teachers = getattr(model, "teachers", None)
+    networks = [network, *(teachers if isinstance(teachers, TeacherEnsemble) else ())]
+    parameters = sum(math.prod(v.shape) for each in networks for v in each.variables)
+    if several or ranges or math.prod(dataset.image_shape) * parameters > _TINY:
         return 1
     between, _ = parse_interval(training.checkpoint_every)
     steps = steps_per_epoch(dataset, training.batch_size)

@@ -338,6 +338,20 @@ def test_files_are_loaded_one_after_the_other(tmp_path, dataset, elementwise_net
         np.testing.assert_array_equal(outputs, plain.logits()[0])
 
 
+def test_graphs_that_are_dropped_keep_no_teacher():
+    forwards = Forwards()
+    networks = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(n)]) for n in (2, 4)]
+    kept = [weakref.ref(network) for network in networks]
+    for network in networks:
+        assert forwards.kind(network) is not None
+        forwards.shared(network, tf.ones([1, 3]))
+    assert forwards.architectures == 2
+    del network, networks
+    forwards.clear()
+    gc.collect()
+    assert [model() for model in kept] == [None, None]
+
+
 def test_many_teachers_are_no_retracing(tmp_path, dataset, elementwise_networks, monkeypatch):
     """TensorFlow warns of code that is traced in most of its calls."""
     warned = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aekd_tf import EnsembleDistiller, data, models, quantize_aware
+from aekd_tf import CachedTeachers, EnsembleDistiller, data, models, quantize_aware
 from aekd_tf.checks import parse_interval
 from aekd_tf.experiments.command.presets import recipe
 from aekd_tf.training import checkpoint, fit
@@ -160,29 +160,41 @@ def test_a_stopped_training_goes_on_bit_for_bit(dataset, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("shape", "every", "replicas", "aware", "expected"),
+    ("shape", "every", "replicas", "aware", "width", "teachers", "expected"),
     [
-        ((8, 8, 1), "10min", 1, False, 19),
-        ((8, 8, 1), "10", 1, False, 1),  # 19 is prime, and a checkpoint is due every 10 steps
-        ((8, 8, 1), "10min", 2, False, 1),
-        ((8, 8, 1), "10min", 1, True, 1),
-        ((40, 40, 1), "10min", 1, False, 1),
+        ((8, 8, 1), "10min", 1, False, 100, None, 19),
+        ((8, 8, 1), "10", 1, False, 100, None, 1),  # 19 is prime, and more than 10 steps
+        ((8, 8, 1), "10min", 2, False, 100, None, 1),
+        ((8, 8, 1), "10min", 1, True, 100, None, 1),
+        ((40, 40, 1), "10min", 1, False, 100, None, 1),
+        ((8, 8, 1), "10min", 1, False, 9000, None, 1),
+        ((8, 8, 1), "10min", 1, False, 100, CachedTeachers(10), 19),
+        ((8, 8, 1), "10min", 1, False, 100, 200, 19),
+        ((8, 8, 1), "10min", 1, False, 100, 9000, 1),
     ],
 )
 def test_executions_are_long_where_steps_are_short(
-    monkeypatch, shape, every, replicas, aware, expected
+    monkeypatch, shape, every, replicas, aware, width, teachers, expected
 ):
     split = data.Split(np.zeros((19 * 64, *shape), np.uint8), np.zeros(19 * 64, np.int64))
     numbers = {"num_classes": 10, "mean": (0.0,), "std": (1.0,), "crop_padding": 0, "flip": False}
     tiny = data.Dataset("tiny", train=split, validation=split, test=split, **numbers)
     training = fit.Training("", 1, 64, 0, 0.1, (), 0.0, "", {}, every)
-    network = models.create("resnet8", 10, shape)
-    model = SupervisedModel(quantize_aware(network) if aware else network)
+
+    def network(width):
+        dense = [keras.layers.Dense(width), keras.layers.Dense(10)]
+        return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), *dense])
+
+    student = quantize_aware(network(width)) if aware else network(width)
+    model = SupervisedModel(student)
+    if teachers is not None:
+        online = isinstance(teachers, int)
+        model = EnsembleDistiller(student, [network(teachers)] if online else teachers)
     several = types.SimpleNamespace(num_replicas_in_sync=replicas)
-    monkeypatch.setattr(SupervisedModel, "distribute_strategy", several)
-    assert fit._execution(model, tiny, training) == expected
+    monkeypatch.setattr(type(model), "distribute_strategy", several)
+    assert fit._execution(model, student, tiny, training) == expected
     asked = dataclasses.replace(training, steps_per_execution=7)
-    assert fit._execution(model, tiny, asked) == 7
+    assert fit._execution(model, student, tiny, asked) == 7
 
 
 def test_another_training_is_refused_by_the_difference(dataset, tmp_path, monkeypatch):

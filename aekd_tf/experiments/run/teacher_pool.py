@@ -69,12 +69,17 @@ class TeacherPool:
         return self.caches.training.teachers
 
     def fill(self, config: Config, dataset: data.Dataset) -> None:
-        """Computes the missing outputs for the training images; once, since it drops models."""
+        """Computes the missing outputs for the training images; once, since it drops models.
+
+        Graphs that students can share stay, unless each would keep a teacher of its own alive.
+        """
         if self.caches is not None:
             for cache in (self.caches.training, self.caches.validation):
                 if cache is not None:
                     fill(config, dataset, self.files, cache, self.sources)
             self.sources.clear()
+            if self.forwards.architectures > 1:
+                self.forwards.clear()
 
 
 def caches_of(config: Config, dataset: data.Dataset) -> Caches | None:
@@ -192,8 +197,8 @@ def prepare(
     sources: list[Any] = []
     if caches is not None:
         trained = teachers.train_missing(config, dataset, files, total, trainer)
-        if strategies.strategy(config.strategy).num_replicas_in_sync > 1:
-            trained = {}  # their variables are spread over the replicas
+        if config.data or strategies.strategy(config.strategy).num_replicas_in_sync > 1:
+            trained = {}  # are read anew; their variables are spread over the replicas
         trust = config.trust_teachers
         if not config.data:
             sources = [
