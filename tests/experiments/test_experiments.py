@@ -358,7 +358,7 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
     process = call(
         "cifar",
         "--preset=quick",
-        "--teachers=resnet8,wrn_16_1,vgg8",
+        "--teachers=resnet8,vgg8",
         "--student=mobilenetv2",
         "--methods=aekd_hints",
         "--hint_weight=1",
@@ -373,9 +373,9 @@ def test_cifar_with_an_ensemble_of_several_architectures(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "wrn_16_1_1", "vgg8_2"]
+    assert [t["name"] for t in results["teachers"]] == ["resnet8_0", "vgg8_1"]
     assert list(results["students"]) == ["aekd_hints"]
-    assert len(results["students"]["aekd_hints"]["hint_teacher_weights"]) == 3
+    assert len(results["students"]["aekd_hints"]["hint_teacher_weights"]) == 2
 
 
 def test_imagenet_on_awkward_images(tmp_path):

@@ -36,7 +36,7 @@ def left():
     return len(graphs), len(ops.gradient_registry.list())
 
 
-@pytest.mark.parametrize("weighting", [None, "average", "aekd", "auto"])
+@pytest.mark.parametrize("weighting", [None, "aekd", "auto"])
 def test_a_dropped_model_leaves_no_graph(weighting):
     train(weighting)  # once per process: the solver's graph
     before = left()
