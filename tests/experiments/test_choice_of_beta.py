@@ -58,7 +58,7 @@ def test_preset_paper_of_cifar(tmp_path, monkeypatch, two_betas):
     arguments = ["--student=resnet8", f"--teachers={tmp_path}/own.keras", "--methods=fitnets"]
     arguments += ["--epochs=2", "--hint_first_epoch=1", "--train_examples=40", "--batch_size=20"]
     arguments += ["--cache_views=2", "--cache_hints", f"--cache_dir={tmp_path}/cache"]
-    arguments += [f"--data_dir={tmp_path}/data"]
+    arguments += [f"--data_dir={tmp_path}/data", "--steps_per_execution=1"]  # stops at a step
     run = [*arguments, f"--output_dir={tmp_path}/run"]
     with monkeypatch.context() as context:
         stop = StopAt(4 + 4 + 3)  # in the student that is trained anew

@@ -232,7 +232,7 @@ def define(experiment: Experiment) -> Flags:
         "steps_per_execution",
         None,
         "Steps per call of the compiled training function. With more steps an accelerator waits "
-        "less. Unset: many where a step is tiny, else 1.",
+        "less. Unset: many if a step is tiny, else 1.",
     )
     add(
         "string",
