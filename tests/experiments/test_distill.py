@@ -209,8 +209,8 @@ def test_one_output(head, labels, ending, loss, metric, tmp_path):
     for seed, name in ((1, "a"), (2, "b")):
         trained(tmp_path / f"{name}.keras", labels, 1, ending, seed)
     model(1, seed=9).save(tmp_path / "student.keras")
-    files = f"--teachers={tmp_path}/a.keras,{tmp_path}/b.keras"
-    done = distill(tmp_path, files, "--learning_rate=0.01")
+    given = [f"--teachers={tmp_path}/a.keras,{tmp_path}/b.keras", "--methods=auto"]
+    done = distill(tmp_path, *given, "--learning_rate=0.01")
     assert done.returncode == 0, done.stderr
     assert f"loss {loss}" in done.stdout
     content = results(tmp_path)
@@ -218,8 +218,8 @@ def test_one_output(head, labels, ending, loss, metric, tmp_path):
     for figures in (*content["teachers"], *content["students"].values()):
         assert np.isfinite(figures[f"test_{metric}"])
     assert f"test {metric}" in done.stdout
-    again = distill(tmp_path, files, "--learning_rate=0.01")
-    assert "reusing 3 students" in again.stdout, again.stderr
+    again = distill(tmp_path, *given, "--learning_rate=0.01")
+    assert "reusing 1 students" in again.stdout, again.stderr
     exported = call("export", f"--run={tmp_path}/run")
     assert exported.returncode == 0, exported.stderr
 
