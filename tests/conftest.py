@@ -1,5 +1,6 @@
 """Shared fixtures: small networks and data, no chatter."""
 
+import gc
 import os
 import random
 import sys
@@ -21,6 +22,10 @@ import numpy as np
 import pytest
 
 from tools.networks import classifier
+
+# A tenth of the time: what is imported by now stays, and needs no collector to look at it.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import tensorflow as tf
 import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
 from tools import replica_runs
-from tools.replica_runs import CASES, OF_WORKERS, network
+from tools.replica_runs import CASES, OF_DEVICES, OF_WORKERS, network
 from tools.scripts import script
 
 pytestmark = pytest.mark.xdist_group("replicas")
@@ -67,7 +67,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "case"),
-    [("mirrored", case) for case in CASES] + [("multi_worker", case) for case in OF_WORKERS],
+    [("mirrored", case) for case in OF_DEVICES] + [("multi_worker", case) for case in OF_WORKERS],
 )
 def test_replicas_are_one_device(runs, kind, case):
     expected = {key: value for key, value in runs["none"].items() if key.startswith(f"{case}/")}
@@ -152,42 +152,69 @@ def wait_for_checkpoint(directory, processes):
         assert all(process.poll() is None for process in processes)
 
 
+def finish_command(processes):
+    """Waits for them; the chief alone reports."""
+    outputs = []
+    for process in processes:
+        output, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors
+        outputs.append(output)
+    assert ["written to" in output for output in outputs] == [True, False][: len(outputs)]
+
+
+def writers(directory):
+    """The processes that wrote event files of the student's training, by the files' names."""
+    files = (directory / "logs/student_aekd/train").iterdir()
+    return {int(file.name.split(".")[-3]) for file in files}
+
+
 def delivered(directory):
     return keras.models.load_model(directory / "student.keras").get_weights()
 
 
-@pytest.mark.parametrize("kind", ["mirrored", "multi_worker"])
-def test_killed_run_resumes_to_the_same_student(tmp_path, kind):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    processes = run_command(kind, whole)
-    if kind == "mirrored":  # what a kill would leave
-        wait_for_checkpoint(whole, processes)
-        processes[0].send_signal(signal.SIGSTOP)
-        shutil.copytree(whole, broken)
-        processes[0].send_signal(signal.SIGCONT)
-    for process in processes:
-        output, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors
-    # Only the chief reports, and each event file has one writer.
-    assert ("written to" in output) == (kind == "mirrored")
-    assert len(list((whole / "logs/student_aekd/train").iterdir())) == 1
-    if kind == "multi_worker":
-        shutil.copytree(whole / "teachers", broken / "teachers")
-        processes = run_command(kind, broken)
-        wait_for_checkpoint(broken, processes)
-        processes[-1].send_signal(signal.SIGKILL)
-        processes[-1].communicate()
-        _, errors = processes[0].communicate(timeout=120)
-        assert processes[0].returncode == 2
-        assert "Traceback" not in errors
-        assert "error: this worker lost the others" in errors
-        assert "start all of them again" in errors
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run on two devices, and what a kill in the midst of it would have left."""
+    directory = tmp_path_factory.mktemp("command")
+    whole, broken = directory / "whole", directory / "broken"
+    processes = run_command("mirrored", whole)
+    wait_for_checkpoint(whole, processes)
+    processes[0].send_signal(signal.SIGSTOP)
+    shutil.copytree(whole, broken)
+    processes[0].send_signal(signal.SIGCONT)
+    finish_command(processes)
+    assert writers(whole) == {processes[0].pid}
     assert not (broken / "student.keras").exists()
-    for process in run_command(kind, broken):
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors
-    for found, expected in zip(delivered(broken), delivered(whole), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    return whole, broken
+
+
+def assert_same_student(directory, expected):
+    for found, value in zip(delivered(directory), delivered(expected), strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+def test_killed_run_on_devices_resumes_to_the_same_student(killed):
+    whole, broken = killed
+    finish_command(run_command("mirrored", broken))
+    assert_same_student(broken, whole)
+
+
+def test_killed_workers_resume_to_the_same_student(killed, tmp_path):
+    """Two workers, one of whom is killed, train what two devices train, bit for bit."""
+    chief, other = run_command("multi_worker", tmp_path)
+    wait_for_checkpoint(tmp_path, [chief, other])
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    _, errors = chief.communicate(timeout=120)
+    assert chief.returncode == 2
+    assert "Traceback" not in errors
+    assert "error: this worker lost the others" in errors
+    assert "start all of them again" in errors
+    assert not (tmp_path / "student.keras").exists()
+    again = run_command("multi_worker", tmp_path)
+    finish_command(again)
+    assert writers(tmp_path) == {chief.pid, again[0].pid}
+    assert_same_student(tmp_path, killed[0])
 
 
 @pytest.fixture(scope="module")
