@@ -21,11 +21,13 @@ if "TF_XLA_FLAGS" not in os.environ:
 import numpy as np
 import pytest
 
-from tools.networks import classifier
-
-# A tenth of the time: what is imported by now stays, and needs no collector to look at it.
-gc.freeze()
+# The collector takes a tenth of the time otherwise.
 gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish():
+    """What the tests import stays: no need to look through it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,8 @@ def toy_data():
 @pytest.fixture
 def teachers():
     """Three teachers whose batch norm statistics are not the initial ones."""
+    from tools.networks import classifier  # the process that starts the workers needs no Keras
+
     models = [classifier(seed) for seed in (1, 2, 3)]
     rng = np.random.default_rng(5)
     for model in models:

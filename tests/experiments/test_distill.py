@@ -197,16 +197,15 @@ def test_bad_teachers_files(entry, message, place):
 
 
 @pytest.mark.parametrize(
-    ("head", "labels", "ending", "loss", "metric"),
+    ("head", "labels", "endings", "loss", "metric"),
     [
-        ("logit", (LABELS == 2).astype(int), None, "binary_kl", "accuracy"),
-        ("logit", (LABELS == 2).astype(int), "sigmoid", "binary_kl", "accuracy"),
-        ("regression", LABELS / 2 + 0.25, None, "mse", "rmse"),
+        ("logit", (LABELS == 2).astype(int), (None, "sigmoid"), "binary_kl", "accuracy"),
+        ("regression", LABELS / 2 + 0.25, (None, None), "mse", "rmse"),
     ],
 )
-def test_one_output(head, labels, ending, loss, metric, tmp_path):
+def test_one_output(head, labels, endings, loss, metric, tmp_path):
     np.savez(tmp_path / "table.npz", x=TABLE, y=labels)
-    for seed, name in ((1, "a"), (2, "b")):
+    for seed, name, ending in zip((1, 2), "ab", endings, strict=True):
         trained(tmp_path / f"{name}.keras", labels, 1, ending, seed)
     model(1, seed=9).save(tmp_path / "student.keras")
     given = [f"--teachers={tmp_path}/a.keras,{tmp_path}/b.keras", "--methods=auto"]

@@ -73,7 +73,7 @@ CASES = {
     ),
 }
 # What differs between two worker processes and two devices: data, chief, logs, evaluation.
-OF_WORKERS = ("mean", "labels", "stacked", "overflow_clipped")
+OF_WORKERS = ("mean", "stacked", "overflow_clipped")
 # The step is what differs between the others. `full_hints` is `mean` and more.
 OF_DEVICES = tuple(case for case in CASES if case != "mean")
 EVALUATED = ("mean", "full_hints")
