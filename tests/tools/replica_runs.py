@@ -29,7 +29,6 @@ CLASSES = 5
 # Each: settings of the distiller, of the optimizer, examples, with sample weights.
 # 27 = 3 * 8 + 3 and 28 leave the second replica without examples, 29 = 3 * 8 + 5 with one.
 CASES = {
-    "mean": ({"weighting": "mean"}, {}, 27, False),
     "full_hints": (
         {
             "weighting": "full",
@@ -64,7 +63,7 @@ CASES = {
     # Several at once; each keeps what it said among the variables.
     "weightings": ({"weighting": "together"}, {}, 28, True),
     # Chosen on validation data, which every worker reads whole.
-    "stacked": ({"weighting": "stacked"}, {}, 29, True),
+    "stacked": ({"weighting": "stacked"}, {}, 27, True),
     "overflow": ({"weighting": "mean"}, {"loss_scaled": True}, 29, True),
     "overflow_clipped": (
         {"weighting": "mean"},
@@ -73,10 +72,9 @@ CASES = {
     ),
 }
 # What differs between two worker processes and two devices: data, chief, logs, evaluation.
-OF_WORKERS = ("mean", "stacked", "overflow_clipped")
-# The step is what differs between the others. `full_hints` is `mean` and more.
-OF_DEVICES = tuple(case for case in CASES if case != "mean")
-EVALUATED = ("mean", "full_hints")
+OF_WORKERS = ("stacked", "overflow_clipped")
+# The step is what differs between the others.
+EVALUATED = ("stacked", "full_hints")
 # On images, with convolutions; the others have dense networks, which are traced in less time.
 ON_MAPS = ("full_hints", "dense", "quantize_aware")
 # So large a sample weight overflows when the loss is scaled, on the second replica alone.
@@ -93,7 +91,7 @@ class PerExample(aekd_tf.Weighting):
         return tf.nn.softmax(-signals.losses - mean[:, None], 0)
 
 
-def network(seed: int, width: int, case: str = "mean") -> keras.Model:
+def network(seed: int, width: int, case: str = "") -> keras.Model:
     """Makes a student of a case, with batch norm and a loss of its own."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8, 1))
@@ -145,7 +143,7 @@ def batches(name: str, examples: int, weighted: bool) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(tuple(content)).batch(8).with_options(options)
 
 
-def distiller(settings: dict, optimizer: dict, case: str = "mean") -> aekd_tf.EnsembleDistiller:
+def distiller(settings: dict, optimizer: dict, case: str = "") -> aekd_tf.EnsembleDistiller:
     settings = dict(settings)
     kind = settings.pop("weighting")
     if kind == "per_example":
@@ -211,7 +209,7 @@ def train(strategy: tf.distribute.Strategy, name: str) -> dict[str, np.ndarray]:
     with strategy.scope():
         model = distiller(settings, optimizer, name)
     data = batches(name, examples, weighted)
-    validation = data if name in (*EVALUATED, "stacked") else None
+    validation = data if name in EVALUATED else None
     history = model.fit(
         data, epochs=2, validation_data=validation, verbose=0, shuffle=False
     ).history
@@ -254,7 +252,7 @@ def main(kind: str, target: str) -> None:
     else:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     assert strategy.num_replicas_in_sync == 2
-    found = trained(strategy, OF_DEVICES if kind == "mirrored" else OF_WORKERS)
+    found = trained(strategy, CASES if kind == "mirrored" else OF_WORKERS)
     if kind == "mirrored":
         found |= refusals(strategy)
     np.savez(target, **found)

@@ -16,7 +16,7 @@ import tensorflow as tf
 import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
 from tools import replica_runs
-from tools.replica_runs import CASES, OF_DEVICES, OF_WORKERS, network
+from tools.replica_runs import CASES, OF_WORKERS, network
 from tools.scripts import script
 
 pytestmark = pytest.mark.xdist_group("replicas")
@@ -67,7 +67,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "case"),
-    [("mirrored", case) for case in OF_DEVICES] + [("multi_worker", case) for case in OF_WORKERS],
+    [("mirrored", case) for case in CASES] + [("multi_worker", case) for case in OF_WORKERS],
 )
 def test_replicas_are_one_device(runs, kind, case):
     expected = {key: value for key, value in runs["none"].items() if key.startswith(f"{case}/")}
