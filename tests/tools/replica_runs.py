@@ -1,19 +1,12 @@
 """Trains small distillers under one strategy and writes what came out, for test_replicas.py.
 
-    python tests/tools/replica_runs.py mirrored|multi_worker RESULT.npz
-    python tests/tools/replica_runs.py command --strategy=... runs the digits experiment
-
 Two replicas, on two logical CPU devices or in two worker processes (TF_CONFIG), see the
 batches that one device sees. A process of its own, as a strategy wants one.
 """
 
 import os
-import sys
 from collections.abc import Iterable
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -239,13 +232,15 @@ def two_devices() -> None:
 
 
 def command(arguments: list[str]) -> int:
+    """Runs the digits experiment; its exit code."""
     if "--strategy=mirrored" in arguments:
         two_devices()
     with small_runs():
         return experiment("digits", arguments)
 
 
-def main(kind: str, target: str) -> None:
+def main(kind: str, directory: Path) -> None:
+    """Trains the cases of a strategy and writes `PID.npz`."""
     if kind == "mirrored":
         two_devices()
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -255,10 +250,4 @@ def main(kind: str, target: str) -> None:
     found = trained(strategy, CASES if kind == "mirrored" else OF_WORKERS)
     if kind == "mirrored":
         found |= refusals(strategy)
-    np.savez(target, **found)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "command":
-        sys.exit(command(sys.argv[2:]))
-    main(*sys.argv[1:])
+    np.savez(directory / f"{os.getpid()}.npz", **found)

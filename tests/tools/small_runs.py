@@ -1,10 +1,14 @@
-"""Makes the runs of commands small: ResNets of three layers, no pictures of the training."""
+"""Makes runs of commands small: ResNets of three layers, MobileNetV2 of one block per group.
+
+Nor are there pictures of the training.
+"""
 
 import contextlib
 
 import pytest
 
 from aekd_tf.experiments.run import distillation
+from aekd_tf.models import mobilenet_v2
 from tools.networks import small_resnet
 
 
@@ -14,6 +18,8 @@ def small_runs(pictures=False):
     with pytest.MonkeyPatch.context() as context:
         for module in ("resnet", "imagenet_resnet"):
             context.setattr(f"aekd_tf.models.{module}.build", small_resnet)
+        groups = [(*group[:2], 1, group[3]) for group in mobilenet_v2._GROUPS]
+        context.setattr(mobilenet_v2, "_GROUPS", groups)
         if not pictures:
             drawing = "aekd_tf.monitoring.tensorboard.DistillationTensorBoard._draw"
             context.setattr(drawing, lambda self: None)

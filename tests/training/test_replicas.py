@@ -1,11 +1,8 @@
 """Several replicas against one device: the same weights, metrics and teacher weights."""
 
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -15,12 +12,18 @@ import tensorflow as tf
 
 import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
-from tools import replica_runs
+from tools import forked, replica_runs
+from tools.forked import Forked
 from tools.replica_runs import CASES, OF_WORKERS, network
 from tools.scripts import script
 
 pytestmark = pytest.mark.xdist_group("replicas")
-SCRIPT = os.path.join(os.path.dirname(__file__), "..", "tools", "replica_runs.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_processes_end():
+    yield
+    forked.stop()
 
 
 def cluster(count):
@@ -28,19 +31,21 @@ def cluster(count):
     return script("tools/local_workers.py").cluster(count)
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output[-3000:]
+def start(kind, function, *arguments):
+    """Starts it on two replicas: in one process, or in one for each worker."""
+    if kind == "multi_worker":
+        return [Forked(function, *arguments, TF_CONFIG=config) for config in cluster(2)]
+    return [Forked(function, *arguments)]
 
 
-def start(kind, target, **environment):
-    return subprocess.Popen(
-        [sys.executable, SCRIPT, kind, str(target)],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def finish(processes):
+    """Waits for them; what each wrote to stdout."""
+    outputs = []
+    for process in processes:
+        output, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-3000:]
+        outputs.append(output)
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +54,12 @@ def runs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
     found = {"none": replica_runs.trained(tf.distribute.get_strategy(), CASES)}
     for kind in ("mirrored", "multi_worker"):
-        configs = cluster(2) if kind == "multi_worker" else [""]
-        targets = [directory / f"{kind}_{index}.npz" for index in range(len(configs))]
-        started = [
-            start(kind, target, **({"TF_CONFIG": config} if config else {}))
-            for target, config in zip(targets, configs, strict=True)
-        ]
-        for process in started:
-            finish(process)
-        with np.load(targets[0]) as content:
-            found[kind] = dict(content)
-        for target in targets[1:]:
-            with np.load(target) as content:
-                assert all(np.array_equal(found[kind][key], content[key]) for key in content)
+        started = start(kind, replica_runs.main, kind, directory)
+        finish(started)
+        first, *others = [np.load(directory / f"{process.pid}.npz") for process in started]
+        found[kind] = dict(first)
+        for content in others:
+            assert all(np.array_equal(found[kind][key], content[key]) for key in content)
     return found
 
 
@@ -131,19 +129,9 @@ ARGUMENTS = [
 
 
 def run_command(kind, output_dir):
-    """Starts the digits experiment on two replicas: one process, or one for each worker."""
-    command = [sys.executable, SCRIPT, "command", *ARGUMENTS, f"--output_dir={output_dir}"]
-    configs = cluster(2) if kind == "multi_worker" else [""]
-    return [
-        subprocess.Popen(
-            [*command, f"--strategy={kind}"],
-            env={**os.environ, **({"TF_CONFIG": config} if config else {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for config in configs
-    ]
+    """Starts the digits experiment on two replicas."""
+    arguments = [*ARGUMENTS, f"--output_dir={output_dir}", f"--strategy={kind}"]
+    return start(kind, replica_runs.command, arguments)
 
 
 def wait_for_checkpoint(directory, processes):
@@ -154,11 +142,7 @@ def wait_for_checkpoint(directory, processes):
 
 def finish_command(processes):
     """Waits for them; the chief alone reports."""
-    outputs = []
-    for process in processes:
-        output, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors
-        outputs.append(output)
+    outputs = finish(processes)
     assert ["written to" in output for output in outputs] == [True, False][: len(outputs)]
 
 

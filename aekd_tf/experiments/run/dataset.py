@@ -27,7 +27,9 @@ def load_data(config: Config) -> data.Dataset:
     if not strategies.is_chief():
         strategies.wait_for_all()
     try:
-        _loaded.cache_clear()  # what an earlier run of this process has read may have changed
+        # What an earlier run of this process has read may have changed.
+        _loaded.cache_clear()
+        _one_output.cache_clear()
         dataset = load_own(config).dataset if config.data else _load_named(config)
         for network in {config.student, *config.teachers} & set(models.names()):
             models.check_shape(network, dataset.image_shape)
@@ -58,21 +60,23 @@ def load_own(config: Config) -> own.OwnData:
         config.data,
         label=config.label,
         head_name=config.head,
-        one_output=config.head == "auto" and _one_output(config),
+        one_output=config.head == "auto"
+        and _one_output((config.student, *config.teachers), config.trust_teachers),
         augment=config.augment,
         image_size=config.image_size,
         data_dir=config.data_dir,
     )
 
 
-def _one_output(config: Config) -> bool:
+@functools.lru_cache(maxsize=1)
+def _one_output(names: tuple[str, ...], trusted: bool) -> bool:
     """Returns whether the models that are given as files have one output."""
-    for name in (config.student, *config.teachers):
+    for name in names:
         if not name.endswith(".keras"):
             continue
         try:
             model = keras.models.load_model(
-                os.path.expanduser(name), compile=False, safe_mode=not config.trust_teachers
+                os.path.expanduser(name), compile=False, safe_mode=not trusted
             )
             return keras.tree.flatten(model.outputs)[0].shape[-1] == 1
         except Exception:  # which is said when the file is used
