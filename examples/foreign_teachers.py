@@ -2,9 +2,9 @@
 
 python examples/foreign_teachers.py
 
-The student is a subclassed `keras.Model` on 8x8 gray digits. One teacher is a MobileNet from
-keras.applications, which takes 32x32 color images and ends in a softmax; the other counts the
-classes backwards. `TeacherAdapter` declares both once.
+The student is a subclassed `keras.Model` on 8x8 gray digits. One teacher has the first
+blocks of a MobileNet from keras.applications: it takes 32x32 color images and ends in a softmax.
+The other counts the classes backwards. `TeacherAdapter` declares both once.
 """
 
 from __future__ import annotations
@@ -35,14 +35,20 @@ class SmallStudent(keras.Model):
 
 
 def application_teacher() -> keras.Model:
-    """Gray images to three channels, then keras.applications' MobileNet, to probabilities."""
+    """Gray images to three channels, then part of keras.applications' MobileNet, to probabilities.
+
+    Its first five blocks leave 4x4 maps of so small an image; the others would leave one pixel.
+    """
     inputs = keras.Input((32, 32, 1))
-    backbone = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=10)
+    whole = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, include_top=False)
+    backbone = keras.Model(whole.input, whole.get_layer("conv_pw_5_relu").output)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # its 0.99 is for more steps than these
     color = keras.layers.Concatenate()([inputs, inputs, inputs])
-    return keras.Model(inputs, backbone(color), name="application")
+    maps = keras.layers.GlobalAveragePooling2D()(backbone(color))
+    probabilities = keras.layers.Dense(10, activation="softmax")(maps)
+    return keras.Model(inputs, probabilities, name="application")
 
 
 def main(epochs: int = 4) -> dict[str, float]:
