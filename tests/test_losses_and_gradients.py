@@ -8,6 +8,7 @@ from aekd_tf.gradients import gradient_conflict, gram_matrix, teacher_gradients
 from aekd_tf.signals import Signals
 from tools import reference
 
+pytestmark = pytest.mark.xdist_group("golden")  # which share what they compile
 GOLDEN = np.load(f"{__file__.rsplit('/', 1)[0]}/fixtures/golden.npz")
 CASES = sorted({key.split("/")[0] for key in GOLDEN.files})
 
