@@ -37,7 +37,7 @@ class Forked:
         return self._process.exitcode
 
     def poll(self):
-        return self._process.exitcode
+        return self.returncode
 
     def send_signal(self, number):
         os.kill(self.pid, number)

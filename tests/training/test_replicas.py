@@ -56,10 +56,10 @@ def runs(tmp_path_factory):
     for kind in ("mirrored", "multi_worker"):
         started = start(kind, replica_runs.main, kind, directory)
         finish(started)
-        first, *others = [np.load(directory / f"{process.pid}.npz") for process in started]
-        found[kind] = dict(first)
-        for content in others:
-            assert all(np.array_equal(found[kind][key], content[key]) for key in content)
+        for process in started:
+            with np.load(directory / f"{process.pid}.npz") as content:
+                first = found.setdefault(kind, dict(content))
+                assert all(np.array_equal(first[key], content[key]) for key in content)
     return found
 
 
