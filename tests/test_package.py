@@ -34,6 +34,7 @@ def built(tmp_path_factory):
     return place
 
 
+@pytest.mark.xdist_group("package")  # built once, and not by two workers in one folder at once
 def test_the_wheel_has_the_whole_package_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -48,6 +49,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(built):
     assert "Operating System :: POSIX" in metadata
 
 
+@pytest.mark.xdist_group("package")
 def test_the_sdist_has_tests_docs_and_license(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
