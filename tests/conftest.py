@@ -21,6 +21,8 @@ if "TF_XLA_FLAGS" not in os.environ:
 import numpy as np
 import pytest
 
+from tools import forked
+
 # The collector takes a tenth of the time otherwise.
 gc.set_threshold(50_000, 20, 20)
 
@@ -28,6 +30,12 @@ gc.set_threshold(50_000, 20, 20)
 def pytest_collection_finish():
     """What the tests import stays: no need to look through it again and again."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _all_processes_end():
+    yield
+    forked.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -16,7 +14,7 @@ from aekd_tf import data
 from aekd_tf.experiments.run import students, teachers
 from aekd_tf.teachers.identity import teacher_digest
 from aekd_tf.training.optimizer import SGDWithL2
-from tools import small_command, tiny_imagenet
+from tools import forked, small_command, tiny_imagenet
 from tools.commands import SMALL, Done, call
 from tools.networks import classifier, elementwise
 from tools.small_runs import small_runs
@@ -214,9 +212,12 @@ def test_jit_compile_and_models_load_anywhere(finished, tmp_path):
     process = call("digits", *arguments, *SMALL)
     assert process.returncode == 0, process.stderr
     assert "Warning" not in process.stderr
-    code = "import sys, keras; [keras.models.load_model(path) for path in sys.argv[1:]]"
     files = [tmp_path / "student.keras", directory / "teachers" / "digits_resnet8_0.keras"]
-    subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
+    forked.output(
+        "import keras, sys\n"
+        f"for path in {[str(file) for file in files]}: keras.models.load_model(path)\n"
+        "assert 'aekd_tf' not in sys.modules"
+    )
 
 
 def test_another_configuration_is_refused(finished):

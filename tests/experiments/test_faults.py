@@ -1,9 +1,8 @@
 """What can go wrong around a run: kills, locks, full disks, files with code in them."""
 
 import os
+import resource
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -14,6 +13,7 @@ from aekd_tf.experiments.command import output
 from aekd_tf.training import fit
 from tools import small_command
 from tools.commands import SMALL, call, main
+from tools.forked import Forked
 from tools.small_runs import small_runs
 from tools.stop_at import StopAt
 
@@ -67,31 +67,23 @@ def test_a_teacher_with_code_in_its_file(tmp_path):
     assert call("digits", *arguments, "--trust_teachers").returncode == 0
 
 
+def run_on_a_full_disk(arguments):
+    """A file system that is as good as full: no file may grow beyond 100 KB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    return main("digits", arguments)
+
+
 def test_a_full_disk_is_one_line(finished, tmp_path):
-    # A file system that is as good as full: no file may grow beyond 100 KB.
-    limited = ["bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "bash", sys.executable]
-    process = subprocess.run(
-        [
-            *limited,
-            "-m",
-            "aekd_tf.experiments.digits",
-            "--ensemble_size=2",
-            *SMALL,
-            f"--output_dir={tmp_path}",
-            f"--teachers_dir={finished}/teachers",
-            f"--cache_dir={tmp_path}/cache",
-            "--checkpoint_every=1",
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_XLA_FLAGS": ""},  # compiled programs are larger files
-        check=False,
-    )
-    lines = process.stderr.replace("\r", "\n").strip().splitlines()
-    assert process.returncode == 2, process.stderr
+    arguments = ["--ensemble_size=2", *SMALL, f"--output_dir={tmp_path}", "--checkpoint_every=1"]
+    arguments += [f"--teachers_dir={finished}/teachers", f"--cache_dir={tmp_path}/cache"]
+    # Compiled programs would be larger files.
+    process = Forked(run_on_a_full_disk, arguments, TF_XLA_FLAGS="")
+    _, errors = process.communicate()
+    lines = errors.replace("\r", "\n").strip().splitlines()
+    assert process.returncode == 2, errors
     assert lines[-1].startswith("error: ")
     assert "File too large" in lines[-1]
-    assert "Traceback" not in process.stderr
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -130,11 +122,11 @@ def test_a_run_killed_three_times_ends_as_if_never_killed(tmp_path, monkeypatch)
     # The checkpoint of the interrupted student becomes the previous one when the next is written.
     previous = broken / "students" / "aekd.checkpoint.previous"
     written = previous.stat().st_mtime_ns
-    process = small_command.start("digits", *arguments)
+    process = Forked(small_command.run, "digits", arguments)
     while previous.stat().st_mtime_ns == written:
         time.sleep(0.01)
         assert process.poll() is None
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (broken / "student.keras").exists()

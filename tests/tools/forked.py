@@ -54,6 +54,14 @@ class Forked:
         return texts
 
 
+def output(code):
+    """What it prints, run with what its own imports bring and TensorFlow and Keras alone."""
+    process = Forked(exec, code, {"__name__": "__main__"})
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return printed
+
+
 def stop():
     """Ends the process that they are forked from. Only then does `time` count what they took."""
     multiprocessing.forkserver._forkserver._stop()

@@ -25,6 +25,10 @@ def start(name, *arguments):
     )
 
 
+def run(name, arguments):
+    """Runs it; its exit code."""
+    return main(dataclasses.replace(command(name), module="tools.small_runs"), arguments)
+
+
 if __name__ == "__main__":
-    small = dataclasses.replace(command(sys.argv[1]), module="tools.small_runs")
-    sys.exit(main(small, sys.argv[2:]))
+    sys.exit(run(sys.argv[1], sys.argv[2:]))

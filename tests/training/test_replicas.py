@@ -12,18 +12,12 @@ import tensorflow as tf
 
 import aekd_tf
 from aekd_tf.training.global_batch import SupervisedModel
-from tools import forked, replica_runs
+from tools import replica_runs
 from tools.forked import Forked
 from tools.replica_runs import CASES, OF_WORKERS, network
 from tools.scripts import script
 
 pytestmark = pytest.mark.xdist_group("replicas")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _all_processes_end():
-    yield
-    forked.stop()
 
 
 def cluster(count):
