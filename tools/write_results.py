@@ -61,7 +61,7 @@ class Run:
 
     def weights(self, cell: Cell) -> np.ndarray:
         """Mean weight of each teacher over the seeds."""
-        rows = [row.weights.split() for row in comparisons.rows_of(self.results, cell)]
+        rows = [row.weights.split() for row in comparisons.of_seeds(self.results, cell).values()]
         return np.array(rows, np.float64).mean(0)
 
 

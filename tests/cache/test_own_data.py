@@ -138,7 +138,7 @@ def trained(cache, teachers, shapes, classes=CLASSES, **options):
     student = pupil(shapes, classes)
     options = {"weighting": "average", **options}
     distiller = EnsembleDistiller(student, teachers, **options)
-    distiller.compile(keras.optimizers.SGD(0.05), LOSS)
+    distiller.compile(keras.optimizers.SGD(0.05), LOSS, jit_compile=False)
     outputs = isinstance(teachers, CachedTeachers)
     batches = cache.dataset(32, seed=5, epochs=3, outputs=outputs)
     steps = len(batches) // 3
@@ -350,7 +350,7 @@ def test_held_out_arrays_choose_the_weights(tmp_path):
     held_out = cache_of(tmp_path, (TABLE[:30], LABELS[:30]), views=1, name="held_out")
     held_out.fill(networks, progress=False)
     distiller = EnsembleDistiller(pupil((7,)), cache.teachers, weighting="stacked")
-    distiller.compile(keras.optimizers.SGD(0.05), LOSS, metrics=["accuracy"])
+    distiller.compile(keras.optimizers.SGD(0.05), LOSS, metrics=["accuracy"], jit_compile=False)
     history = distiller.fit(
         cache.dataset(32, seed=1), validation_data=held_out.dataset(32), verbose=0
     ).history
@@ -634,7 +634,7 @@ def test_epochs_do_not_begin_anew(tmp_path):
     cache = cache_of(tmp_path, (TABLE, LABELS), views=1)
     cache.fill([elementwise(1, (7,))], progress=False)
     distiller = EnsembleDistiller(pupil((7,)), cache.teachers, weighting="average")
-    distiller.compile("sgd", LOSS)
+    distiller.compile("sgd", LOSS, jit_compile=False)
     with refused("the data hold 1 epochs of cache.dataset, and epochs=4", "steps_per_epoch"):
         distiller.fit(cache.dataset(32, seed=1), epochs=4, verbose=0)
     distiller.fit(cache.dataset(32), epochs=2, verbose=0)  # in order they are alike anyway

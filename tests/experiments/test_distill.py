@@ -39,7 +39,7 @@ def trained(path, labels, outputs, ending=None, seed=0):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
     elif set(np.unique(labels)) == {0, 1}:
         loss = keras.losses.BinaryCrossentropy(from_logits=ending is None)
-    network.compile(keras.optimizers.Adam(0.05), loss)
+    network.compile(keras.optimizers.Adam(0.05), loss, jit_compile=False)
     network.fit(TABLE, labels, epochs=15, verbose=0)
     network.save(path)
     return str(path)

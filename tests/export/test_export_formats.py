@@ -31,7 +31,7 @@ def network(name):
     keras.utils.set_random_seed(0)
     student = models.create(name, students.CLASSES, (8, 8, 1))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    student.compile(keras.optimizers.Adam(0.003), loss)
+    student.compile(keras.optimizers.Adam(0.003), loss, jit_compile=False)
     student.fit(*students.data(student), epochs=30, verbose=0)
     return student
 

@@ -86,7 +86,7 @@ def test_it_learns_with_teachers_and_the_distiller_is_exported(made, tmp_path):
     student.set_weights(aware.get_weights())
     distiller = aekd_tf.EnsembleDistiller(student, [students.images()], weighting="average")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile(keras.optimizers.SGD(0.01), loss)
+    distiller.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
     distiller.fit(x, y, batch_size=40, verbose=0)
     options = {"format": "litert", "quantize": "int8", "check_with": (x, y)}
     report = export_student(distiller, tmp_path / "student.tflite", **options)

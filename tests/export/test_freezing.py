@@ -83,7 +83,7 @@ def test_an_execution_is_frozen_whole(capsys, steps_per_execution, epochs, froze
     keras.utils.set_random_seed(0)
     student = keras.Sequential([keras.Input((3,)), L.Dense(2)])
     model = aekd_tf.quantize_aware(student)
-    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution, jit_compile=False)
     layer = next(each for each in model.layers if isinstance(each, FakeQuantization))
     switches = Switches(layer)
     x, y = np.ones((40, 3), np.float32), np.ones((40, 2), np.float32)
@@ -99,7 +99,7 @@ def test_statistics_stand_still_for_the_last_tenth(teachers, dataset, tmp_path):
     steps_per_execution = 2
     model = distiller(teachers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss, steps_per_execution=steps_per_execution)
+    model.compile("sgd", loss, steps_per_execution=steps_per_execution, jit_compile=False)
     watch = Watch()
     images, labels = dataset.train.images[:40], dataset.train.labels[:40]
     model.fit(images, labels, batch_size=4, epochs=2, verbose=0, callbacks=[watch])

@@ -14,7 +14,7 @@ from tools.networks import classifier
 def fitted(teachers, toy_data, **options):
     distiller = aekd_tf.EnsembleDistiller(classifier(7), teachers)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile("sgd", loss=loss, metrics=["accuracy"])
+    distiller.compile("sgd", loss=loss, metrics=["accuracy"], jit_compile=False)
     history = distiller.fit(
         *toy_data, epochs=3, batch_size=16, validation_data=toy_data, verbose=0, **options
     )
@@ -98,7 +98,7 @@ def test_kerass_bar_shows_the_weights_of_few_teachers(toy_data, capsys, count, s
         classifier(7), [classifier(seed) for seed in range(count)], weighting="average"
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile("sgd", loss=loss)
+    distiller.compile("sgd", loss=loss, jit_compile=False)
     history = distiller.fit(*toy_data, batch_size=16, validation_data=toy_data).history
     printed = capsys.readouterr().out
     assert all(f"{name}: " in printed for name in ("kd_loss", "effective_teachers", "val_loss"))

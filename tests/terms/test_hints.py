@@ -34,7 +34,7 @@ def images():
     return rng.normal(size=(24, 8, 8, 1)).astype(np.float32), rng.integers(0, 3, 24)
 
 
-def build(student, teachers, *, optimizer=None, jit_compile="auto", **options):
+def build(student, teachers, *, optimizer=None, jit_compile=False, **options):
     options = {"hints": "middle", "hint_weight": 2.0, **options}
     distiller = EnsembleDistiller(student, teachers, **options)
     distiller.compile(optimizer or keras.optimizers.SGD(0.1), loss=LOSS, jit_compile=jit_compile)

@@ -206,6 +206,7 @@ def compiled(model, optimizer=None):
         optimizer or keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        jit_compile=False,
     )
     return model
 

@@ -14,15 +14,22 @@ from aekd_tf.experiments.statistics import interval, shown
 Results = dict[Cell, Result]
 
 
+def of_seeds(results: Results, cell: Cell) -> dict[int, Result]:
+    """Returns a cell's results by seed."""
+    seeds = sorted({key.seed for key in results})
+    cells = {seed: dataclasses.replace(cell, seed=seed) for seed in seeds}
+    return {seed: results[key] for seed, key in cells.items() if key in results}
+
+
 def accuracies(results: Results, cell: Cell, best: bool = False) -> dict[int, float]:
     """Returns a cell's test accuracy in % by seed.
 
     The epoch is the last, or with `best` the best on validation data, if there are any.
     """
     return {
-        key.seed: 100 * (row.best_validation_test_accuracy if best else row.test_accuracy)
-        for key, row in results.items()
-        if key.traced == cell.traced and not (best and np.isnan(row.best_validation_test_accuracy))
+        seed: 100 * (row.best_validation_test_accuracy if best else row.test_accuracy)
+        for seed, row in of_seeds(results, cell).items()
+        if not (best and np.isnan(row.best_validation_test_accuracy))
     }
 
 
@@ -52,28 +59,23 @@ def verdict(differences: list[np.ndarray]) -> str:
     )
 
 
-def rows_of(results: Results, cell: Cell) -> list[Result]:
-    """Returns a cell's results for all seeds."""
-    return [row for key, row in results.items() if key.traced == cell.traced]
-
-
 def teacher_accuracies(results: Results, cell: Cell) -> np.ndarray:
     """Returns the test accuracy in % of each teacher of an `ensemble`; empty if unknown."""
-    texts = [row.teacher_accuracies for row in rows_of(results, cell)]
+    texts = [row.teacher_accuracies for row in of_seeds(results, cell).values()]
     return 100 * np.array([float(text) for text in "".join(texts).split()])
 
 
 def spoilt_weight(results: Results, cell: Cell) -> float:
     """Returns the total weight of the spoilt teachers, mean over the seeds; NaN without any."""
     _, bad = grids.spoilt(cell.teachers)
-    rows = [row.weights.split() for row in rows_of(results, cell) if row.weights]
+    rows = [row.weights.split() for row in of_seeds(results, cell).values() if row.weights]
     weights = np.array(rows, np.float64)
     return float(weights[:, :bad].sum(1).mean()) if bad and len(weights) else float("nan")
 
 
 def start_share(results: Results, cell: Cell) -> float:
     """Returns the share of steps that the authors' solver ended at its start; else NaN."""
-    shares = [row.at_start for row in rows_of(results, cell)]
+    shares = [row.at_start for row in of_seeds(results, cell).values()]
     return float(np.mean(shares)) if shares else float("nan")
 
 
@@ -91,7 +93,7 @@ def cell_row(results: Results, cell: Cell, title: list[str]) -> list[str]:
     """Returns a cell's row of a table: `title`, then the values of `COLUMNS`."""
     adaptive = cell.method in ADAPTIVE
     difference = paired(results, cell, average(cell)) if adaptive else np.zeros(0)
-    rows = rows_of(results, cell)
+    rows = list(of_seeds(results, cell).values())
     effective = [row.effective_teachers for row in rows if not np.isnan(row.effective_teachers)]
     accuracy = shown(list(accuracies(results, cell).values()))
     if cell.method != "ensemble":
