@@ -12,6 +12,8 @@ from aekd_tf.cache.teacher_cache import TeacherCache
 from aekd_tf.cache.views import Views
 from aekd_tf.data import mnist1d
 
+pytestmark = pytest.mark.xdist_group("mnist1d")  # generated once
+
 
 @pytest.fixture
 def signals():

@@ -16,6 +16,8 @@ from aekd_tf.experiments.compare.run import shrunk
 from aekd_tf.experiments.compare.settings import SETTINGS
 from tools.commands import main
 
+pytestmark = pytest.mark.xdist_group("mnist1d")  # generated once
+
 ACCURACIES = {  # by setting, weighting and seed
     "labels80x4": {
         "average": [0.70, 0.72, 0.74, 0.72],
