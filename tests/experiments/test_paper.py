@@ -173,16 +173,16 @@ def test_a_sweep_computes_what_is_missing_alone(tmp_path, tiny, capsys, monkeypa
 def test_spoilt_teachers_and_the_authors_solver(tmp_path, tiny):
     made = sweep.Sweep(tiny, str(tmp_path), str(tmp_path / "teachers"), None)
     plain = Cell("digits", "resnet8", "resnet8+confidentx1", 2, "aekd", 0.6)
-    groups = ("labels80x1", "undertrainedx1", "uniformx1", "confidentx1")
-    wanted = [dataclasses.replace(plain, teachers=f"resnet8+{group}") for group in groups]
-    wanted.append(dataclasses.replace(plain, teachers="resnet8", solver="libsvm_unscaled"))
-    made.run(
-        [*wanted, dataclasses.replace(plain, teachers="resnet8", method="ensemble", tolerance=None)]
-    )
-    assert len(made.results) == 6
-    assert all(0 <= made.results[cell].at_start <= 1 for cell in wanted[-1:])
-    assert np.isnan(made.results[wanted[0]].at_start)
-    config = made.config(wanted[3])
+    ensemble = dataclasses.replace(plain, method="ensemble", tolerance=None)
+    groups = ("", "+labels80x1", "+undertrainedx1", "+uniformx1", "+confidentx1")
+    authors = dataclasses.replace(plain, teachers="resnet8", solver="libsvm_unscaled")
+    uniform = dataclasses.replace(plain, teachers="resnet8+uniformx1")
+    ensembles = [dataclasses.replace(ensemble, teachers=f"resnet8{group}") for group in groups]
+    made.run([*ensembles, plain, uniform, authors])
+    assert len(made.results) == 8
+    assert 0 <= made.results[authors].at_start <= 1
+    assert np.isnan(made.results[plain].at_start)
+    config = made.config(plain)
     dataset = made._dataset(config)
     images = dataset.test.images[:8].astype(np.float32)
     found = spoilt_teachers.plan(config, dataset, "resnet8+confidentx1")

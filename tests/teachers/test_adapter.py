@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aekd_tf import EnsembleDistiller, TeacherAdapter, TeacherEnsemble, models
+from tools.small_runs import small_runs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "foreign_teachers.py"
 
@@ -69,10 +70,10 @@ def test_saved_with_its_distiller(images, tmp_path):
 
 
 def test_hint_inside_an_adapted_teacher():
-    teacher = TeacherAdapter(models.create("resnet8", 3, (16, 16, 1)), input_size=(16, 16))
-    distiller = EnsembleDistiller(
-        models.create("resnet8", 3, (8, 8, 1)), [teacher], hints="stage2", hint_weight=1.0
-    )
+    with small_runs():
+        network, student = (models.create("resnet8", 3, (size, size, 1)) for size in (16, 8))
+    teacher = TeacherAdapter(network, input_size=(16, 16))
+    distiller = EnsembleDistiller(student, [teacher], hints="stage2", hint_weight=1.0)
     distiller.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
     )
