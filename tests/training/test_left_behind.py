@@ -46,6 +46,7 @@ def graphs(monkeypatch):
 @pytest.mark.parametrize("weighting", [None, "aekd", "auto"])
 def test_a_dropped_model_leaves_no_graph(weighting, graphs):
     train(weighting)  # once per process: the solver's graph
+    gc.collect()
     graphs.clear()
     gradients = len(ops.gradient_registry.list())
     train(weighting)
